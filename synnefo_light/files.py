@@ -1,0 +1,89 @@
+"""Files of ours that must be whole or absent, whatever dies when.
+
+Replacing a file is: write a temporary name in the same folder, fsync, rename, fsync of the folder. The rename is the
+commit point: before it the old content stands (and a stray temporary file, which `sweep_temporary` removes), after it
+the new. Reading is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from synnefo_light.errors import EnvironmentFault
+
+TEMPORARY = ".tmp-"
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Put `content` at `path`, durable when this returns. Raises OSError; then `path` is as it was."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in `folder` durable (fsync(2): the file's own fsync does not cover its name)."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_bounded(path: Path, *, limit: int) -> bytes:
+    """The whole file, if it has at most `limit` bytes; raises EnvironmentFault naming the file otherwise."""
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise EnvironmentFault(f"{path} is larger than the {limit} bytes that it may have")
+    return content
+
+
+def sweep_temporary(folder: Path, *, older_than_s: float = 3600.0) -> None:
+    """Remove what writers that died left behind; younger files may belong to a living writer."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(folder):
+            if entry.name.startswith(TEMPORARY) and time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive flock(2) on `path` (made if absent); the kernel drops it when we die.
+
+    Raises EnvironmentFault when somebody else still holds it after `wait_s`.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise EnvironmentFault(f"{path} is locked by another process; wait for it to end") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,129 @@
+"""The one place that runs programs.
+
+A program gets a list of words (never a shell line), an empty stdin unless told otherwise, a short fixed environment,
+and always a time limit. What it prints is kept to a limit of bytes, so a chatty program cannot fill our memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from synnefo_light.errors import ToolError
+from synnefo_light.log import logger
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OUTPUT_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode("utf-8", "replace")
+
+
+class Runner(Protocol):
+    """What `run` promises; tests pass a function of this shape instead."""
+
+    def __call__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        stdin: bytes | None = None,
+        ok: Collection[int] = (0,),
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Completed: ...
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes | None = None,
+    ok: Collection[int] = (0,),
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    `env` is added to PATH, HOME and LC_ALL=C.UTF-8; nothing is inherited. A program still running after `timeout_s`
+    is killed with its whole session. Raises ToolError when it cannot be started, is killed, runs out of time,
+    or exits with a status that is not in `ok`.
+    """
+    words = [os.fspath(word) for word in argv]
+    logger.debug("run %s", shlex.join(words))
+    environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **(env or {})}
+    # Files instead of pipes: a grandchild that keeps a pipe open cannot hang us, and the limit is a matter of reading.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
+        if stdin is not None:
+            given.write(stdin)
+            given.seek(0)
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=given if stdin is not None else subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except FileNotFoundError as e:
+            raise ToolError(words, "was not found" if e.filename == words[0] else f"could not start in {cwd}") from e
+        except OSError as e:
+            raise ToolError(words, f"could not be started: {e.strerror}") from e
+        try:
+            returncode = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err)) from None
+        finally:
+            if process.poll() is None:
+                _kill_session(process)
+        if returncode not in ok:
+            logger.debug("failed, to repeat: %s", shlex.join(words))
+            raise ToolError(words, outcome(returncode), _tail(err))
+        return Completed(argv=tuple(words), returncode=returncode, stdout=_whole(out), stderr=_whole(err))
+
+
+def outcome(returncode: int) -> str:
+    """How a program ended, in words: "exited with 3", "was killed by SIGSEGV"."""
+    if returncode >= 0:
+        return f"exited with {returncode}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was killed by signal {-returncode}"
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(OUTPUT_LIMIT)
+
+
+def _tail(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 4096))
+    return file.read(4096).decode("utf-8", "replace")
