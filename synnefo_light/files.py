@@ -62,7 +62,10 @@ def sweep_temporary(folder: Path, *, older_than_s: float = 3600.0) -> None:
     """Remove what writers that died left behind; younger files may belong to a living writer."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(folder):
-            if entry.name.startswith(TEMPORARY) and time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s:
+            if (
+                entry.name.startswith(TEMPORARY)
+                and time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
+            ):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
 

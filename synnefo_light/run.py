@@ -6,6 +6,7 @@ and always a time limit. What it prints is kept to a limit of bytes, so a chatty
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -111,10 +112,8 @@ def outcome(returncode: int) -> str:
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -20,7 +20,7 @@ _SIZE = re.compile(r"(\d{1,15})\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
 def parse_size(text: str) -> Bytes:
-    """"512", "10M", "2 GiB" to bytes, in powers of 1024. Raises UserError naming the text."""
+    """ "512", "10M", "2 GiB" to bytes, in powers of 1024. Raises UserError naming the text."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UserError(f"the size {text!r} is not a number with an optional K, M, G or T")
