@@ -52,7 +52,7 @@ def escape(text: str, *, limit: int = 400) -> str:
 
 
 def set_up(*, verbose: bool = False, file: Path | None = None, syslog: str | None = None) -> None:
-    """Send our log to stderr, and to `file` or to syslog under the name `syslog` too. A second call replaces the first."""
+    """Log to stderr, and to `file` or to syslog under the name `syslog` too. A second call replaces the first."""
     for old in list(logger.handlers):
         logger.removeHandler(old)
         old.close()

@@ -1,0 +1,193 @@
+"""The contract for everything that happened, and the spool that carries it.
+
+Whoever sees something happen drops one file into the spool of its node and goes on: no writer waits for a daemon.
+Whoever reads takes the files in the order of their names and removes them when the event is safe elsewhere.
+
+    /var/spool/synnefo-light/events/<time in ns, 19 digits>-<event id>
+
+Commit point of `drop`: the rename into the spool. A crash before it leaves a `.tmp-` file that `files.sweep_temporary`
+removes; after it the event is delivered at least once, and `id` tells doubles apart. No event holds a secret: details
+are classes with named fields, never a free dictionary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from synnefo_light.errors import EnvironmentFault, ProtocolError
+from synnefo_light.files import write_atomic
+from synnefo_light.log import escape, logger
+from synnefo_light.records import RecordError, build, dump_json, load_json, plain
+
+SPOOL: Final = Path("/var/spool/synnefo-light/events")
+SPOOL_LIMIT: Final = 100_000  # files; about 400 MB of small files before writers start to say that it is full
+LIMIT: Final = 64 << 10
+_NAMESPACE: Final = uuid.UUID("5f1a2c0e-4f5b-5d0c-9f3e-2f6c7d1b8a90")
+_NAME = re.compile(r"\d{19,20}-[0-9a-f-]{36}")
+
+EventType = Literal["image-progressed", "image-deployed", "image-failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageProgressed:
+    """A deployment went on: bytes copied so far, or a task of the helper VM begun."""
+
+    instance: str
+    step: Literal["copy", "helper", "task"]
+    task: str | None = None
+    done: int = 0  # bytes
+    total: int = 0  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDeployed:
+    instance: str
+    image: str
+    copied: int  # bytes of data written, holes not counted
+    copy_ms: int
+    helper_ms: int
+    accel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFailed:
+    instance: str
+    image: str
+    step: str
+    reason: str
+
+
+Detail = ImageProgressed | ImageDeployed | ImageFailed
+
+_DETAILS: Final[Mapping[str, type[Detail]]] = {
+    "image-progressed": ImageProgressed,
+    "image-deployed": ImageDeployed,
+    "image-failed": ImageFailed,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why it happened, where that is known."""
+
+    opcode: str | None = None
+    phase: str | None = None
+    job: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened. Delivered at least once; in order per job."""
+
+    version: Literal[1] = 1
+    id: str
+    type: EventType
+    at: str  # when it happened, UTC, RFC 3339 with microseconds
+    cluster: str
+    node: str
+    source: str  # REST path of the thing, "/1/instances/web1"
+    cause: Cause = field(default_factory=Cause)
+    epoch: int = 0
+    reconstructed: bool = False
+    detail: Detail
+
+    def __post_init__(self) -> None:
+        if type(self.detail) is not _DETAILS[self.type]:
+            raise ValueError(f"an event {self.type} carries {_DETAILS[self.type].__name__}")
+
+
+class SpoolFull(EnvironmentFault):
+    """The spool holds as many events as it may; nothing was written."""
+
+
+def image_event(type_: EventType, detail: Detail, *, cluster: str = "", now: datetime | None = None) -> Event:
+    """An event of a deployment on this node, happening `now` (default: the clock)."""
+    moment = now or datetime.now(UTC)
+    node = socket.gethostname()
+    return Event(
+        id=event_id(node, type_, moment.isoformat(), dump_json(detail).decode()),
+        type=type_,
+        at=moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        cluster=cluster,
+        node=node,
+        source=f"/1/instances/{detail.instance}",
+        detail=detail,
+    )
+
+
+def event_id(*parts: str) -> str:
+    """The same parts give the same id (RFC 9562, UUID version 5), so a repeated report is seen to be one."""
+    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(parts)))
+
+
+def to_json(event: Event) -> bytes:
+    return dump_json(event)
+
+
+def from_json(raw: bytes) -> Event:
+    """One event. Raises ProtocolError; a detail key that is not known yet is logged and left out."""
+    try:
+        data = load_json(raw, limit=LIMIT)
+        if not isinstance(data, dict) or not isinstance(data.get("detail"), dict):
+            raise RecordError("an event is an object with a detail object")
+        kind, detail = data.get("type"), data.pop("detail")
+        if not isinstance(kind, str) or kind not in _DETAILS:
+            raise RecordError(f"type {escape(repr(kind), limit=80)} is not one of {', '.join(get_args(EventType))}")
+        cls = _DETAILS[kind]
+        known = {f.name for f in dataclasses.fields(cls)}
+        for key in sorted(set(detail) - known):
+            logger.info("event=%s detail key %s is not known here and was left out", kind, escape(key, limit=40))
+        built = build({k: v for k, v in detail.items() if k in known}, cls, place="detail")
+        envelope = build(data, _Envelope)
+        return Event(**{f.name: getattr(envelope, f.name) for f in dataclasses.fields(envelope)}, detail=built)
+    except (RecordError, ValueError) as e:
+        raise ProtocolError(f"an event cannot be read: {e}") from None
+
+
+def drop(event: Event, spool: Path = SPOOL) -> Path:
+    """Put one event into the spool, durably; returns its file. The same event twice is two files with one id.
+
+    Raises SpoolFull, or OSError when the folder is absent, full or read-only.
+    """
+    with os.scandir(spool) as entries:
+        if sum(1 for _ in entries) >= SPOOL_LIMIT:
+            raise SpoolFull(f"{spool} holds {SPOOL_LIMIT} events already; start snf-eventd or empty it")
+    path = spool / f"{time.time_ns():019d}-{event.id}"
+    write_atomic(path, to_json(event) + b"\n", mode=0o640)
+    return path
+
+
+def pending(spool: Path = SPOOL) -> list[Path]:
+    """The events waiting in the spool, oldest first; temporary and foreign files are left out."""
+    return sorted(spool / name for name in os.listdir(spool) if _NAME.fullmatch(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Envelope:
+    version: Literal[1]
+    id: str
+    type: EventType
+    at: str
+    cluster: str
+    node: str
+    source: str
+    cause: Cause = field(default_factory=Cause)
+    epoch: int = 0
+    reconstructed: bool = False
+
+
+def summary(event: Event) -> str:
+    """One line for a person: time, type, source, and the detail's values."""
+    fields: Any = plain(event.detail)
+    shown = " ".join(f"{k}={escape(str(v), limit=120)}" for k, v in fields.items() if v is not None)
+    return f"{event.at} {event.type} {event.source} {shown}"

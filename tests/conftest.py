@@ -1,0 +1,46 @@
+"""Rules that hold for every test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TREE = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, so that `-m unit` and the list of what may not skip follow the tree."""
+    for item in items:
+        parts = item.path.relative_to(TREE / "tests").parts
+        item.add_marker(getattr(pytest.mark, parts[0]))
+
+
+@pytest.fixture(autouse=True)
+def no_processes_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A unit test that starts a program is not one."""
+    if request.node.get_closest_marker("unit"):
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise AssertionError(f"a unit test started a program: {args[0] if args else kwargs}")
+
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """With SNF_NO_SKIP=1 (CI) a skip is a failure: what a skip hides is named."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if os.environ.get("SNF_NO_SKIP") == "1" and skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped, none may be here", red=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("SNF_NO_SKIP") == "1" and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,67 @@
+"""run() against real programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from synnefo_light.errors import ToolError
+from synnefo_light.run import run
+
+
+def test_output_status_and_stdin() -> None:
+    done = run(["sh", "-c", "cat; echo e >&2; exit 3"], stdin=b"in", ok=(0, 3), timeout_s=10)
+    assert (done.stdout, done.stderr, done.returncode) == (b"in", b"e\n", 3)
+
+
+def test_nothing_of_our_environment_reaches_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAK", "1")
+    names = {line.split("=")[0] for line in run(["env"], timeout_s=10, env={"GIVEN": "1"}).text.splitlines()}
+    assert names == {"PATH", "HOME", "LC_ALL", "GIVEN"}
+
+
+def test_stdin_is_empty_unless_given() -> None:
+    assert run(["cat"], timeout_s=10).stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["false"], "false exited with 1"),
+        (["sh", "-c", "kill -SEGV $$"], "was killed by SIGSEGV"),
+        (["no-such-program"], "was not found"),
+        (["sh", "-c", "echo first >&2; echo why >&2; exit 2"], "exited with 2: why"),
+    ],
+)
+def test_a_bad_end_is_told_in_words(argv: list[str], sentence: str) -> None:
+    with pytest.raises(ToolError, match=sentence):
+        run(argv, timeout_s=10)
+
+
+def test_a_program_out_of_time_is_killed_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with pytest.raises(ToolError, match="did not end within"):
+        run(["sh", "-c", f"sleep 100 & echo $! > {note}; wait"], timeout_s=0.5)
+    pid = int(note.read_text())
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and _runs(pid):
+        time.sleep(0.01)
+    assert not _runs(pid)
+
+
+def test_a_grandchild_holding_the_output_does_not_hang_us() -> None:
+    started = time.monotonic()
+    pid = int(run(["sh", "-c", "sleep 100 & echo $!"], timeout_s=30).text)
+    os.kill(pid, signal.SIGKILL)
+    assert time.monotonic() - started < 25
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
