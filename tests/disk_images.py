@@ -108,8 +108,10 @@ def make_disk(
     with tempfile.TemporaryDirectory() as folder:
         _populate(Path(folder), whole)
         _run(
-            ["mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", "11111111-2222-3333-4444-555555555555"]
-            + ["-E", f"offset={first * MIB},nodiscard", "-d", folder, str(path), f"{filesystem_mib}M"]
+            [
+                *("mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", "11111111-2222-3333-4444-555555555555"),
+                *("-E", f"offset={first * MIB},nodiscard", "-d", folder, str(path), f"{filesystem_mib}M"),
+            ]
         )
     return path
 

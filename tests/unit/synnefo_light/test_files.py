@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from synnefo_light import files
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import locked, read_bounded, sweep_temporary, write_atomic
 
@@ -24,7 +23,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("synnefo_light.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_atomic(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
