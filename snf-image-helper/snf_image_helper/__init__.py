@@ -1,0 +1,1 @@
+"""What runs in the throw-away VM: one untrusted disk, one manifest, no network."""
