@@ -1,8 +1,8 @@
 """Promise 1: the host never reads guest-controlled bytes (threat A8).
 
 A whole deployment runs under strace(1). Everything the host executes, opens, mounts and asks of a device is held
-against a list; whatever is not on it fails the test. Positive control: naive deployments (blkid, fdisk, a plain read) of
-the same disk are caught by the same check.
+against a list; whatever is not on it fails the test. Positive control: naive deployments (blkid, fdisk, a read) of the
+same disk are caught by the same check.
 """
 
 from __future__ import annotations
