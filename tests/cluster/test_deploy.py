@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.instances import Cluster
 from tests.deployments import new_disk
 from tests.disk_images import check_filesystem, filesystem_blocks, read_back, stat_back
 

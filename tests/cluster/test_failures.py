@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import IMAGES, Cluster
+from tests.cluster.instances import IMAGES, Cluster
 from tests.disk_images import Fifo, read_back
 
 SERVER = """

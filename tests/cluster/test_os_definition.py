@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.instances import Cluster
 
 
 def test_ganeti_finds_nothing_to_complain_about(cluster: Cluster) -> None:
