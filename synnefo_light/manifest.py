@@ -302,7 +302,7 @@ def decode(raw: bytes) -> Manifest:
 
 
 def encode_message(message: Message, *, seq: int) -> bytes:
-    """One line for the channel, cut to fit: texts over 1024 characters lose their end."""
+    """One line for the channel, cut to fit: texts over 1024 characters lose their end. `seq` counts from 1."""
     fields = plain(message)
     assert isinstance(fields, dict)
     short = {k: _short(v) if isinstance(v, str) else v for k, v in fields.items()}
