@@ -164,6 +164,14 @@ class Lab:
         log = self.state.log / "host-packages.log"
         host_packages.ensure_installed(wanted, log=log, progress=self.progress, runner=self._run)
 
+    def build_packages(self) -> list[Path]:
+        """Our .debs for the tree as it is, built if need be."""
+        with self.locked():
+            self.install_on_host()
+            self.state.make_folders()
+            built = packages.ensure_built(self.state, apt.read_settings(self._run), self.progress, self._run)
+        return sorted(built.glob("*.deb"))
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lab alone. May be nested."""

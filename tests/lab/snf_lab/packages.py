@@ -25,6 +25,9 @@ from synnefo_light.run import Runner, run
 #: What an administrator would name; the rest must follow.
 INSTALLED = ("synnefo-light-node",)
 
+#: What tests want to install on a node besides: offered by the repository, installed by those tests alone.
+FOR_TESTS = ("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl")
+
 #: Parts of the tree that no package is made of.
 NOT_PACKAGED = ("tests/", ".ci/", "lab")
 HELPER_BUILD = "snf-image-helper/vm/snf-image-helper-build"
@@ -85,8 +88,7 @@ def ensure_repo(
     """Fill the nodes' repository for a root; None while the tree has no debian/ to build packages with."""
     if not (TREE / "debian" / "control").exists():
         return None
-    files = read_tree(runner)
-    built = _ensure_built(state, files, settings, progress, runner)
+    built = ensure_built(state, settings, progress, runner)
     ours = sorted(built.glob("*.deb"))
     closure = _ensure_closure(state, root, ours, settings, progress, runner)
     packages = OurPackages(
@@ -103,9 +105,9 @@ def ensure_repo(
 # --- our .debs
 
 
-def _ensure_built(
-    state: State, files: tuple[TreeFile, ...], settings: AptSettings, progress: Progress, runner: Runner
-) -> Path:
+def ensure_built(state: State, settings: AptSettings, progress: Progress, runner: Runner = run) -> Path:
+    """The folder with the .debs of the tree as it is now, built if they are not in the cache."""
+    files = read_tree(runner)
     folder = state.cache / "packages"
     final = folder / tree_hash(files)
     if final.is_dir():
@@ -148,8 +150,9 @@ def _ensure_helper(
     log = state.log / "helper-image.log"
     with progress.step("build the helper VM's image", log=log):
         making = _fresh(folder, ".making")
+        mirror = ["--mirror", settings.mirror] if settings.mirror else []
         run_logged(
-            [TREE / HELPER_BUILD, "--output", making],
+            [TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirror],
             log=log,
             timeout_s=1800,
             env=dict(settings.environment),
@@ -193,7 +196,7 @@ def _ensure_closure(
     ]
     folder = state.cache / "closure"
     codename = root.name.partition("-")[0]
-    final = folder / f"{codename}-{content_hash(root.name, *declared)}"
+    final = folder / f"{codename}-{content_hash(root.name, *INSTALLED, *FOR_TESTS, *declared)}"
     if final.is_dir():
         return final
     log = state.log / "closure.log"
@@ -214,7 +217,11 @@ def _ensure_closure(
         env = {**settings.environment, "APT_CONFIG": str(work / "apt.conf")}
         run_logged(["apt-get", "update"], log=log, timeout_s=600, env=env, runner=runner)
         run_logged(
-            ["apt-get", "install", "--download-only", *INSTALLED], log=log, timeout_s=900, env=env, runner=runner
+            ["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS],
+            log=log,
+            timeout_s=900,
+            env=env,
+            runner=runner,
         )
         result = _fresh(folder, ".result")
         for deb in (work / "archives").glob("*.deb"):

@@ -20,12 +20,14 @@ PACKAGES = (
     "iproute2",
     "procps",
     "ganeti",
+    "ganeti-os-noop",  # instances without an operating system, for tests of the lab itself
     "qemu-system-x86",
     "openssh-server",
     "openssh-client",
     "fping",
     "iputils-arping",  # Ganeti announces the master's address in its syntax
     "iputils-ping",
+    "e2fsprogs",  # file systems on loop devices
     "socat",  # consoles
     "strace",  # tests watch what a deployment opens
     "curl",  # RAPI by hand
