@@ -1,0 +1,124 @@
+"""One deployment: the manifest's tasks, in order, each planned just before it is applied."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+
+from snf_image_helper.actions import Action, describe
+from snf_image_helper.apply import Machine
+from snf_image_helper.channel import Channel
+from snf_image_helper.disks import Disks, read_node
+from snf_image_helper.hashing import hash_passwords
+from snf_image_helper.image import Image, Skipped
+from snf_image_helper.inspection import find_root, snapshot
+from snf_image_helper.order import Phase, order
+from snf_image_helper.tasks import TASKS
+from synnefo_light import __version__
+from synnefo_light.errors import Error, ProtocolError
+from synnefo_light.log import logger, set_up
+from synnefo_light.manifest import (
+    FRAMED_LIMIT,
+    Failed,
+    Finished,
+    Manifest,
+    OsFamily,
+    TaskDone,
+    TaskSkipped,
+    TaskStarted,
+    decode,
+)
+from synnefo_light.run import run
+
+MANIFEST = "snf-manifest"
+DAY_S = 86400
+
+
+def deploy(channel: Channel) -> None:
+    """Do what the manifest says and tell the host how it ended, by `finished` or by `failed`. Never raises."""
+    set_up()
+    run_of = _Run(channel)
+    try:
+        run_of.all_tasks()
+    except Exception as e:
+        logger.error("%s", traceback.format_exc())
+        reason = str(e) if isinstance(e, Error) else f"the helper broke: {type(e).__name__}: {e}"
+        run_of.give_up()
+        channel.send(Failed(task=run_of.task, reason=reason, changed=run_of.changed))
+
+
+class _Run:
+    """The state of one deployment: which task is at work, and the machine it works on."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.task: str | None = None
+        self._channel = channel
+        self._machine: Machine | None = None
+
+    @property
+    def changed(self) -> bool:
+        return self._machine is not None and self._machine.changed
+
+    def all_tasks(self) -> None:
+        machine = self._machine = Machine(Disks(), run, self._warn)
+        manifest = read_manifest(machine)
+        today = int(time.time()) // DAY_S
+        if "password" not in manifest.skip:
+            manifest = hash_passwords(manifest)
+        root = find_root(machine, manifest)
+        for name in order(task.INFO for task in TASKS.values()):
+            self._one(machine, name, manifest, root, today)
+        machine.umount()
+        self._channel.send(Finished(nonce=manifest.nonce))
+
+    def _one(self, machine: Machine, name: str, manifest: Manifest, root: int | None, today: int) -> None:
+        info = TASKS[name].INFO
+        self.task = name
+        try:
+            if name in manifest.skip:
+                raise Skipped("it is excluded by the image's properties")
+            if info.phase is Phase.MOUNTED and machine.root is None:
+                raise Skipped("the image is not mounted")
+            plan = self._plan(name, snapshot(machine, root=root, today=today), manifest)
+        except Skipped as e:
+            logger.info("task=%s skipped: %s", name, e)
+            self._channel.send(TaskSkipped(task=name, reason=str(e)))
+        else:
+            self._channel.send(TaskStarted(task=name))
+            for action in plan:
+                logger.info("task=%s %s", name, describe(action))
+                machine.apply(action)
+            self._channel.send(TaskDone(task=name))
+        self.task = None
+
+    def _plan(self, name: str, image: Image, manifest: Manifest) -> Sequence[Action]:
+        return TASKS[name].plan(image, manifest)
+
+    def give_up(self) -> None:
+        """Unmount what the failure left mounted. What fails here is only worth a line in the log."""
+        try:
+            if self._machine is not None:
+                self._machine.umount()
+        except Exception:
+            logger.error("while giving up: %s", traceback.format_exc())
+
+    def _warn(self, text: str) -> None:
+        logger.warning("%s", text)
+        self._channel.warn(self.task, text)
+
+
+def read_manifest(machine: Machine) -> Manifest:
+    """The manifest of its disk. Raises ProtocolError when it is not for this helper, or asks for what it cannot do."""
+    manifest = decode(read_node(machine.disks.node(MANIFEST), 0, FRAMED_LIMIT))
+    if manifest.helper_version != __version__:
+        raise ProtocolError(
+            f"the host speaks to helper {manifest.helper_version}, this is helper {__version__}; "
+            "install the same version of snf-image-host and snf-image-helper"
+        )
+    if manifest.os_family not in (None, OsFamily.LINUX):
+        raise ProtocolError(
+            f"images of the family {manifest.os_family.value} cannot be customised yet; "
+            "deploy such an image with EXCLUDE_ALL_TASKS=yes"
+        )
+    return manifest

@@ -1,0 +1,117 @@
+"""The VM's disks, found by their virtio serial, never by a letter; and the kernel told of new partitions.
+
+There is no udevd in the VM: pyudev reads /sys and listens to the kernel's own uevents.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyudev  # type: ignore[import-untyped]
+
+from snf_image_helper.syscalls import BLKFLSBUF, BLKRRPART
+from synnefo_light.errors import EnvironmentFault
+
+SETTLE_S = 10.0
+
+
+class Disks:
+    """The block devices that the host handed over."""
+
+    def __init__(self) -> None:
+        self._context = pyudev.Context()
+        self._by_serial: dict[str, pyudev.Device] = {}
+        for device in self._context.list_devices(subsystem="block", DEVTYPE="disk"):
+            serial = device.attributes.get("serial")
+            if serial:
+                self._by_serial[serial.decode("ascii", "replace").strip()] = device
+
+    def node(self, serial: str) -> str:
+        """The device node of a whole disk: /dev/vda. Raises EnvironmentFault when the host gave no such disk."""
+        if serial not in self._by_serial:
+            given = ", ".join(sorted(self._by_serial)) or "none"
+            raise EnvironmentFault(f"the host handed over no disk {serial}; the VM sees {given}")
+        node = self._by_serial[serial].device_node
+        assert isinstance(node, str)
+        return node
+
+    def partition_node(self, serial: str, number: int | None) -> str:
+        """The device node of a partition, or of the whole disk. Raises EnvironmentFault if the kernel sees none."""
+        if number is None:
+            return self.node(serial)
+        found = self._partitions(serial)
+        if number not in found:
+            raise EnvironmentFault(f"the kernel sees no partition {number} on {serial}, only {sorted(found) or 'none'}")
+        return found[number]
+
+    def reread(self, serial: str, *, expected: dict[int, int]) -> None:
+        """Let the kernel read the partition table again, and wait until it shows `expected`: number -> sectors."""
+        monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
+        monitor.filter_by("block", "partition")
+        monitor.start()
+        with open(self.node(serial), "rb") as disk:
+            fcntl.ioctl(disk, BLKRRPART)
+        deadline = time.monotonic() + SETTLE_S
+        while (seen := self._sizes(serial, expected)) != expected:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise EnvironmentFault(f"the kernel sees the partitions {seen} on {serial}, {expected} were written")
+            monitor.poll(timeout=left)
+
+    def size(self, serial: str) -> int:
+        """Bytes of a whole disk."""
+        fd = os.open(self.node(serial), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.lseek(fd, 0, os.SEEK_END)
+        finally:
+            os.close(fd)
+
+    def flush(self, serial: str) -> None:
+        """All that was written to this disk is on it, and nothing of it is cached, when this returns."""
+        fd = os.open(self.node(serial), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+            fcntl.ioctl(fd, BLKFLSBUF)
+        finally:
+            os.close(fd)
+
+    def _partitions(self, serial: str) -> dict[int, str]:
+        disk = self._by_serial[serial]
+        children = self._context.list_devices(subsystem="block", DEVTYPE="partition", parent=disk)
+        return {device.attributes.asint("partition"): str(device.device_node) for device in children}
+
+    def _sizes(self, serial: str, numbers: Iterable[int]) -> dict[int, int]:
+        """Sectors of these partitions, read from /sys itself, because pyudev remembers attributes."""
+        folder = Path(self._by_serial[serial].sys_path)
+        sizes = {
+            int((child / "partition").read_text()): int((child / "size").read_text())
+            for child in folder.iterdir()
+            if (child / "partition").exists()
+        }
+        return {number: sizes[number] for number in numbers if number in sizes}
+
+
+def read_node(node: str, offset: int, length: int) -> bytes:
+    """Bytes of a device; fewer at its end."""
+    fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, length, offset)
+    finally:
+        os.close(fd)
+
+
+def write_node(node: str, offset: int, data: bytes) -> None:
+    """Write and make durable. Raises OSError; EnvironmentFault when what is read back differs."""
+    fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        written = os.pwrite(fd, data, offset)
+        os.fsync(fd)
+        fcntl.ioctl(fd, BLKFLSBUF)
+        if written != len(data) or os.pread(fd, len(data), offset) != data:
+            raise EnvironmentFault(f"{len(data)} bytes written at {offset} of the disk do not read back the same")
+    finally:
+        os.close(fd)

@@ -1,0 +1,161 @@
+"""What kind of system the image holds, read from its files: init, network stack, users, sshd's settings.
+
+Everything here is hostile text, so it is only ever compared and looked up, never run or expanded.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from snf_image_helper.image import Files, ImageError, Kind, RootPath
+
+
+class NetworkStack(enum.Enum):
+    NETPLAN = "netplan"
+    NETWORKD = "systemd-networkd"
+    IFUPDOWN = "ifupdown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A line of /etc/passwd."""
+
+    name: str
+    password: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+    @property
+    def is_shadowed(self) -> bool:
+        """Whether login looks into shadow for the password (passwd(5))."""
+        return self.password == "x"  # noqa: S105
+
+
+def exists(files: Files, *paths: str) -> bool:
+    return any(files.entry(RootPath(path)) is not None for path in paths)
+
+
+def has_systemd(files: Files) -> bool:
+    return exists(files, "usr/lib/systemd/systemd", "lib/systemd/systemd")
+
+
+def is_enabled(files: Files, unit: str) -> bool:
+    """Whether systemd starts the unit at boot: a link to it in a .wants folder of /etc or of the packages."""
+    places = (f"{base}/{target}.wants" for base in ("etc", "usr/lib") for target in _targets(base))
+    return any(files.link(RootPath(place) / unit) is not None for place in places)
+
+
+def _targets(base: str) -> tuple[str, ...]:
+    return tuple(f"systemd/system/{name}.target" for name in ("multi-user", "network-online", "sockets", "sysinit"))
+
+
+def network_stack(files: Files) -> NetworkStack | None:
+    """Who configures the network at boot. netplan writes for the others, so it is asked first."""
+    if exists(files, "usr/sbin/netplan", "usr/bin/netplan"):
+        return NetworkStack.NETPLAN
+    if is_enabled(files, "systemd-networkd.service"):
+        return NetworkStack.NETWORKD
+    if exists(files, "usr/sbin/ifup", "sbin/ifup"):
+        return NetworkStack.IFUPDOWN
+    return None
+
+
+def has_cloud_init(files: Files) -> bool:
+    return exists(files, "usr/bin/cloud-init")
+
+
+def text(files: Files, path: str) -> str | None:
+    """A text file, bytes that are not UTF-8 kept by surrogates so that they can be written back."""
+    content = files.read(RootPath(path))
+    return content.decode("utf-8", "surrogateescape") if content is not None else None
+
+
+def encoded(content: str) -> bytes:
+    return content.encode("utf-8", "surrogateescape")
+
+
+def accounts(files: Files) -> dict[str, Account]:
+    """The accounts of /etc/passwd by name, the first of a name. Lines that are not passwd(5)'s are passed over."""
+    found: dict[str, Account] = {}
+    for line in (text(files, "etc/passwd") or "").splitlines():
+        fields = line.split(":")
+        if (
+            len(fields) == 7
+            and fields[2].isascii()
+            and fields[2].isdigit()
+            and fields[3].isascii()
+            and fields[3].isdigit()
+        ):
+            name, password, uid, gid, _, home, shell = fields
+            if max(len(uid), len(gid)) <= 10:
+                account = Account(
+                    name=name, password=password, uid=int(uid), gid=int(gid), home=home or "/", shell=shell
+                )
+                found.setdefault(name, account)
+    return found
+
+
+def account(files: Files, name: str) -> Account:
+    """Raises ImageError naming the users there are."""
+    known = accounts(files)
+    if name not in known:
+        some = ", ".join(sorted(known)[:12]) or "none"
+        raise ImageError(f"user {name} is not in the image's /etc/passwd, which has {some}")
+    return known[name]
+
+
+def group_ids(files: Files) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for line in (text(files, "etc/group") or "").splitlines():
+        fields = line.split(":")
+        if len(fields) == 4 and fields[2].isascii() and fields[2].isdigit() and len(fields[2]) <= 10:
+            found.setdefault(fields[0], int(fields[2]))
+    return found
+
+
+def sshd_settings(files: Files, keyword: str) -> list[str]:
+    """What sshd_config says for a keyword outside of Match blocks, in sshd's order: the first one counts.
+
+    `Include` is followed one level, for names in /etc/ssh, with a * at the most (sshd_config(5)).
+    """
+    found: list[str] = []
+    for line in _sshd_lines(files):
+        word, _, value = line.replace("=", " ", 1).strip().partition(" ")
+        if word.lower() == keyword.lower():
+            found.append(value.strip().strip('"'))
+    return found
+
+
+def _sshd_lines(files: Files) -> Iterator[str]:
+    for line in (text(files, "etc/ssh/sshd_config") or "").splitlines():
+        words = line.split()
+        if words[:1] and words[0].lower() == "match":
+            return
+        if words[:1] and words[0].lower() == "include":
+            for pattern in words[1:]:
+                for path in _included(files, pattern):
+                    for inner in (text(files, path) or "").splitlines():
+                        if inner.split()[:1] and inner.split()[0].lower() == "match":
+                            break
+                        yield inner
+        else:
+            yield line
+
+
+def _included(files: Files, pattern: str) -> list[str]:
+    folder, _, name = pattern.rpartition("/")
+    folder = folder if pattern.startswith("/") else f"etc/ssh/{folder}"
+    if ".." in folder.split("/"):
+        return []
+    wanted = re.compile(".*".join(re.escape(part) for part in name.split("*")))
+    return [f"{folder}/{n}" for n in files.names(RootPath(folder)) if wanted.fullmatch(n)][:32]
+
+
+def is_file(files: Files, path: RootPath) -> bool:
+    entry = files.entry(path)
+    return entry is not None and entry.kind is Kind.FILE

@@ -1,0 +1,65 @@
+"""The system calls that Python's os module has not: openat2, mount, umount2, reboot; and crypt(3).
+
+Numbers and structures are those of Linux on x86-64, the only machine the helper VM is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+SYS_OPENAT2 = 437
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x01, 0x02, 0x10  # <linux/openat2.h>
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME = 1, 2, 4, 8, 1024
+RB_POWER_OFF = 0x4321FEDC
+BLKRRPART, BLKFLSBUF = 0x125F, 0x1261
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL("libc.so.6", use_errno=True)
+
+
+def openat2(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
+    """openat2(2). Raises OSError with `path` as its file name."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    # The path goes as bytes that fsencode makes, so that names which are not UTF-8 work too.
+    fd: int = _libc().syscall(SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+    return _checked(fd, path)
+
+
+def mount(source: str, target: str, kind: str, *, flags: int, options: str = "") -> None:
+    arguments = (os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _checked(_libc().mount(*arguments), source)
+
+
+def umount(target: str) -> None:
+    _checked(_libc().umount2(os.fsencode(target), 0), target)
+
+
+def power_off() -> None:
+    """Does not return on success. The caller has written what must be written: this does not sync."""
+    _checked(_libc().reboot(RB_POWER_OFF), "reboot")
+
+
+def crypt(password: str, *, prefix: str, rounds: int, random: bytes) -> str:
+    """crypt(3) of libxcrypt with a salt that it makes from `random`. Raises OSError when the method is not known."""
+    library = ctypes.CDLL("libcrypt.so.1", use_errno=True)
+    library.crypt_gensalt.restype = library.crypt.restype = ctypes.c_char_p
+    salt = library.crypt_gensalt(prefix.encode(), ctypes.c_ulong(rounds), random, len(random))
+    hashed: bytes | None = library.crypt(password.encode(), salt) if salt else None
+    if not hashed or hashed.startswith(b"*"):
+        raise OSError(ctypes.get_errno(), "libcrypt does not know this method", prefix)
+    return hashed.decode("ascii")
+
+
+def _checked(result: int, name: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return result

@@ -1,0 +1,38 @@
+"""A machine id of its own for each instance.
+
+With systemd the file is emptied, and the first boot fills it (machine-id(5)). An empty file, not a missing one and not
+the word "uninitialized": those two make systemd treat the boot as a machine's first, and reset which units are enabled.
+Without systemd nobody would fill it, so it gets an id here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from snf_image_helper.actions import Action, RemoveFile, Symlink, WriteFile
+from snf_image_helper.distribution import has_systemd
+from snf_image_helper.image import Image, RootPath, Skipped
+from snf_image_helper.order import Phase, TaskInfo
+from synnefo_light.manifest import Manifest
+
+INFO = TaskInfo(name="machine_id", phase=Phase.MOUNTED, summary="Let the instance have a machine id of its own")
+ID = RootPath("etc/machine-id")
+DBUS = RootPath("var/lib/dbus/machine-id")
+
+
+def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
+    files = image.files
+    dbus = files.entry(DBUS.parent) is not None and files.link(DBUS) is None
+    if has_systemd(files):
+        actions: list[Action] = [WriteFile(path=ID, content=b"", mode=0o444)]
+        if dbus:
+            actions.append(Symlink(path=DBUS, target="/etc/machine-id"))
+        return actions
+    if files.entry(ID) is None and files.entry(DBUS) is None:
+        raise Skipped("the image has no machine id")
+    fresh = hashlib.sha256(f"{manifest.nonce}:machine-id".encode()).hexdigest()[:32]
+    actions = [WriteFile(path=ID, content=f"{fresh}\n".encode(), mode=0o444)]
+    if dbus:
+        actions += [RemoveFile(path=DBUS), Symlink(path=DBUS, target="/etc/machine-id")]
+    return actions

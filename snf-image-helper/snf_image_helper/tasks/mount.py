@@ -1,0 +1,18 @@
+"""Mount the root file system, by the type we saw ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from snf_image_helper.actions import Action, MountRoot
+from snf_image_helper.image import Image
+from snf_image_helper.order import Phase, TaskInfo
+from synnefo_light.manifest import Manifest
+
+INFO = TaskInfo(
+    name="mount", phase=Phase.UNMOUNTED, summary="Mount the image", after=frozenset({"filesystem_check_grow"})
+)
+
+
+def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
+    return [MountRoot(partition=image.root.number, kind=image.root.filesystem.kind)]

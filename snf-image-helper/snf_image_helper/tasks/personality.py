@@ -1,0 +1,66 @@
+"""The files of img_personality: content, owner, group and mode as asked, missing folders on the way made."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+
+from snf_image_helper.actions import Action, MakeFolder, WriteFile
+from snf_image_helper.distribution import accounts, group_ids
+from snf_image_helper.image import Files, Image, ImageError, Kind, RootPath
+from snf_image_helper.order import Phase, TaskInfo
+from synnefo_light.manifest import InjectedFile, Manifest
+
+#: Last of those that write files: what the admin injects wins over what we made.
+INFO = TaskInfo(
+    name="personality",
+    phase=Phase.MOUNTED,
+    summary="Inject files",
+    after=frozenset({"hostname", "machine_id", "network", "password", "ssh_host_keys", "swap"}),
+)
+
+
+def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
+    if not manifest.files:
+        return []
+    users = {name: a.uid for name, a in accounts(image.files).items()}
+    groups = group_ids(image.files)
+    actions: list[Action] = []
+    made: set[RootPath] = set()
+    for file in manifest.files:
+        path = RootPath(file.path)
+        actions += _missing_folders(image.files, path.parent, made)
+        owner = (_number(file.owner, users, "user", file), _number(file.group, groups, "group", file))
+        actions.append(WriteFile(path=path, content=_content(file), mode=file.mode, owner=owner))
+    return actions
+
+
+def _missing_folders(files: Files, folder: RootPath, made: set[RootPath]) -> list[Action]:
+    """MakeFolder for `folder` and those above it that are not there, the upper ones first."""
+    missing: list[RootPath] = []
+    while folder.name and folder not in made:
+        entry = files.entry(folder)
+        if entry is not None:
+            if entry.kind is not Kind.FOLDER:
+                raise ImageError(f"a file is to be injected below {folder}, which is not a folder in the image")
+            break
+        missing.append(folder)
+        made.add(folder)
+        folder = folder.parent
+    return [MakeFolder(path=path) for path in reversed(missing)]
+
+
+def _number(name: str, known: Mapping[str, int], what: str, file: InjectedFile) -> int:
+    if name in known:
+        return known[name]
+    if name.isascii() and name.isdigit() and int(name) < (1 << 32) - 1:
+        return int(name)
+    raise ImageError(f"{file.path} is to belong to the {what} {name}, which the image does not have")
+
+
+def _content(file: InjectedFile) -> bytes:
+    try:
+        return base64.b64decode(file.contents, validate=True)
+    except binascii.Error as e:
+        raise ImageError(f"the contents of {file.path} are not base64: {e}") from None

@@ -1,0 +1,48 @@
+"""Host keys that no other instance of the image has.
+
+The old ones are removed. New ones come from the helper's own ssh-keygen, because the image's code is never run here,
+and because Debian makes keys only when its package is installed. cloud-init replaces them when it finds a datasource,
+and when it finds none they are what lets sshd start. Only a system whose own unit makes missing keys at each boot
+(Fedora, Arch) is left to do so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from snf_image_helper.actions import Action, GenerateHostKey, RemoveFile, Warn
+from snf_image_helper.distribution import exists, sshd_settings
+from snf_image_helper.image import Image, RootPath, Skipped
+from snf_image_helper.order import Phase, TaskInfo
+from synnefo_light.manifest import Manifest
+
+INFO = TaskInfo(name="ssh_host_keys", phase=Phase.MOUNTED, summary="Replace the SSH host keys")
+FOLDER = RootPath("etc/ssh")
+UNITS = tuple(
+    f"{base}/systemd/system/{unit}"
+    for base in ("usr/lib", "lib", "etc")
+    for unit in ("sshd-keygen@.service", "sshd-keygen.service", "sshdgenkeys.service")
+)
+KINDS = ("ed25519", "ecdsa", "rsa")
+
+
+def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
+    files = image.files
+    if not exists(files, "etc/ssh/sshd_config", "usr/sbin/sshd"):
+        raise Skipped("the image has no SSH server")
+    names = files.names(FOLDER)
+    old = [name for name in names if re.fullmatch(r"ssh_host_[a-z0-9]+_key(\.pub)?", name)]
+    actions: list[Action] = [RemoveFile(path=FOLDER / name) for name in old]
+    for value in sshd_settings(files, "HostKey"):
+        if value.startswith("/") and ".." not in value.split("/") and (path := RootPath(value)).parent != FOLDER:
+            actions += [RemoveFile(path=path), RemoveFile(path=RootPath(f"{path}.pub"))]
+            actions.append(Warn(text=f"sshd's host key {path} was removed; the image must make a new one itself"))
+    if exists(files, *UNITS) or files.entry(FOLDER) is None:
+        return actions
+    had = [kind for kind in KINDS if f"ssh_host_{kind}_key" in old]
+    actions += [
+        GenerateHostKey(kind=kind, path=FOLDER / f"ssh_host_{kind}_key", comment=f"root@{manifest.hostname}")
+        for kind in had or KINDS
+    ]
+    return actions

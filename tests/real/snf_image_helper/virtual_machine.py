@@ -1,0 +1,126 @@
+"""Boot the helper VM on a disk file, with nothing of the host half: for tests of what runs inside.
+
+The VM's image is that of SNF_HELPER_IMAGE, of build/helper in this tree, or the installed one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from synnefo_light import __version__
+from synnefo_light.manifest import (
+    Disk,
+    Failed,
+    Finished,
+    Manifest,
+    Message,
+    TaskDone,
+    TaskSkipped,
+    Warned,
+    encode,
+    parse_message,
+)
+from synnefo_light.records import build
+
+TREE = Path(__file__).resolve().parents[3]
+NONCE = "00112233445566778899aabbccddeeff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came out of one boot: the messages, the console, how long it took."""
+
+    messages: tuple[Message, ...]
+    console: str
+    seconds: float
+    returncode: int
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.messages) and self.messages[-1] == Finished(nonce=NONCE) and self.returncode == 0
+
+    @property
+    def failed(self) -> Failed | None:
+        return next((m for m in self.messages if isinstance(m, Failed)), None)
+
+    @property
+    def done(self) -> list[str]:
+        return [m.task for m in self.messages if isinstance(m, TaskDone)]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return {m.task: m.reason for m in self.messages if isinstance(m, TaskSkipped)}
+
+    @property
+    def warnings(self) -> list[str]:
+        return [m.text for m in self.messages if isinstance(m, Warned)]
+
+
+def image() -> Path:
+    """The folder with the VM's image; skips the test if there is none."""
+    for folder in (os.environ.get("SNF_HELPER_IMAGE"), TREE / "build" / "helper", "/usr/lib/snf-image-helper"):
+        if folder and Path(folder, "helper.json").exists():
+            return Path(folder)
+    pytest.skip("there is no helper VM image: run snf-image-helper/vm/snf-image-helper-build --output build/helper")
+
+
+def manifest(disks: list[Path], fields: Mapping[str, object]) -> Manifest:
+    """A manifest for these disks; `fields` are given as in JSON."""
+    basic = {"helper_version": __version__, "nonce": NONCE, "instance": "web1.example.org", "hostname": "web1"}
+    plain = [{"index": n, "size": disk.stat().st_size} for n, disk in enumerate(disks)]
+    return build({**basic, "disks": plain, **fields}, Manifest)
+
+
+def run(*disks: Path, timeout_s: float = 120, raw_manifest: bytes | None = None, **fields: object) -> Outcome:
+    """Boot the VM on the disks, with a manifest of `fields`, and wait for its end."""
+    folder = image()
+    with tempfile.TemporaryDirectory() as work:
+        given, channel, console = Path(work, "manifest"), Path(work, "channel"), Path(work, "console")
+        given.write_bytes(raw_manifest if raw_manifest is not None else encode(manifest(list(disks), fields)))
+        started = time.monotonic()
+        done = subprocess.run(
+            [
+                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "256", "-smp", "1"),
+                *("-nodefaults", "-nic", "none", "-display", "none", "-no-user-config", "-no-reboot"),
+                *("-kernel", folder / "vmlinux", "-initrd", folder / "initrd.img", "-append", _command_line("run")),
+                *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
+                *("-chardev", f"file,id=channel,path={channel}", "-serial", "chardev:channel"),
+                *_disk("snf-root", folder / "root.squashfs", read_only=True),
+                *_disk("snf-manifest", given, read_only=True),
+                *(word for n, disk in enumerate(disks) for word in _disk(f"snf-disk{n}", disk, read_only=False)),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        seconds = time.monotonic() - started
+        shown = console.read_bytes().decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
+        lines = channel.read_bytes().splitlines()
+    messages = tuple(parse_message(line, seq=n) for n, line in enumerate(lines, 1))
+    return Outcome(messages=messages, console=shown, seconds=seconds, returncode=done.returncode)
+
+
+def _command_line(mode: str) -> str:
+    return f"console=ttyS0 quiet panic=-1 reboot=t nokaslr mitigations=off snf.helper={mode}"
+
+
+def _disk(serial: str, path: Path, *, read_only: bool) -> list[str]:
+    options = json.dumps({"driver": "file", "filename": str(path), "node-name": serial, "read-only": read_only})
+    return ["-blockdev", options, "-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+
+
+def uptime(console: str) -> float:
+    """The kernel's clock when it powered off, in seconds."""
+    found = re.findall(r"\[ *([0-9.]+)\] reboot: Power down", console)
+    return float(found[-1])
