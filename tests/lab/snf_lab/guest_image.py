@@ -19,14 +19,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from snf_lab.apt import AptSettings
 from snf_lab.guest_grub import SECTOR, patch_boot_sector, patch_core_image
 from snf_lab.guest_recipe import GuestPlan, GuestRecipe, plan_guest
+from snf_lab.guest_tree import make_tree, plan_tree
 from synnefo_light import files
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.run import Runner, run
 
 MAKING = ".making-"
-BUILD_S = 1800
+LOCK_S = 1800.0
+TOOL_S = 300.0
 GRUB_FORMAT = "i386-pc"
 
 
@@ -50,27 +53,25 @@ class GuestImage:
 
 
 def ensure_guest_image(
-    recipe: GuestRecipe, *, cache: Path, mirrors: Sequence[str] = (), log: Path | None = None, run: Runner = run
+    recipe: GuestRecipe, *, cache: Path, settings: AptSettings, log: Path, runner: Runner = run
 ) -> GuestImage:
-    """The image for `recipe`, made if the cache has none. About a minute the first time, nothing the second.
+    """The image for `recipe`, made if the cache has none. Most of a minute the first time, nothing the second.
 
-    `mirrors` are words for mmdebstrap after the target: none means its own default for the release. `log` gets what the
-    makers say. Raises ToolError when one of them fails; then the cache is as it was.
+    `log` gets what the makers say. Raises ToolError when one of them fails; then the cache is as it was.
     """
-    plan = plan_guest(recipe)
     found = read_guest_image(recipe, cache=cache)
     if found is not None:
         return found
     cache.mkdir(parents=True, exist_ok=True)
-    with files.locked(cache / ".guest-image.lock", wait_s=BUILD_S):
+    with files.locked(cache / ".guest-image.lock", wait_s=LOCK_S):
         found = read_guest_image(recipe, cache=cache)
         if found is not None:
             return found
         for stale in cache.glob(f"{MAKING}*"):
             shutil.rmtree(stale)
-        maker = _Maker(plan=plan, cache=cache, mirrors=tuple(mirrors), log=log, run=run)
+        maker = _Maker(plan=plan_guest(recipe), cache=cache, settings=settings, log=log, run=runner)
         with maker.workplace() as work:
-            facts = maker.make(recipe, work)
+            facts = maker.make(work)
             final = image_path(recipe, cache=cache)
             (work / "disk.raw").rename(final)
             files.write_atomic(final.with_suffix(".json"), json.dumps(asdict(facts), indent=1).encode() + b"\n")
@@ -102,8 +103,8 @@ def read_guest_image(recipe: GuestRecipe, *, cache: Path) -> GuestImage | None:
 class _Maker:
     plan: GuestPlan
     cache: Path
-    mirrors: tuple[str, ...]
-    log: Path | None
+    settings: AptSettings
+    log: Path
     run: Runner
 
     @contextlib.contextmanager
@@ -115,7 +116,7 @@ class _Maker:
         finally:
             shutil.rmtree(work)
 
-    def make(self, recipe: GuestRecipe, work: Path) -> GuestFacts:
+    def make(self, work: Path) -> GuestFacts:
         plan = self.plan
         tree, disk = work / "tree", work / "disk.raw"
         self._build_tree(work, tree)
@@ -126,7 +127,7 @@ class _Maker:
         self._say(["mke2fs", "-q", "-F", *plan.filesystem_options, "-d", tree, disk, f"{kib}k"])
         self._install_grub(work, disk)
         return GuestFacts(
-            release=recipe.release,
+            release=plan.release,
             hostname=(tree / "etc/hostname").read_text().strip(),
             machine_id=(tree / "etc/machine-id").read_text().strip(),
             host_key_fingerprints=self._fingerprints(tree),
@@ -139,11 +140,12 @@ class _Maker:
         early, late = work / "early", work / "late"
         write_files(early, self.plan.early_files)
         write_files(late, self.plan.late_files)
-        self._say(plan_mmdebstrap(self.plan, tree=tree, early=early, late=late, mirrors=self.mirrors))
+        words = plan_guest_tree(self.plan, tree=tree, early=early, late=late, settings=self.settings)
+        make_tree(words, log=self.log, settings=self.settings, runner=self.run)
 
     def _install_grub(self, work: Path, disk: Path) -> None:
         tools = self._grub_tools()
-        inside = f"/tmp/{work.name}"  # noqa: S108 - of the tree, which only we use
+        inside = f"/tmp/{work.name}"
         (tools / inside[1:]).mkdir(parents=True)
         try:
             (tools / inside[1:] / "embedded.cfg").write_text(self.plan.grub_embedded)
@@ -171,8 +173,10 @@ class _Maker:
         tools = self.cache / "grub-tools"
         if not tools.exists():
             making = self.cache / f"{MAKING}grub-tools"
-            words = ["--mode=root", "--variant=extract", "--include=grub-pc-bin", "bookworm", making]
-            self._say(["mmdebstrap", *words, *(self.mirrors if self.plan.release == "bookworm" else ())])
+            words = plan_tree(
+                release="bookworm", variant="extract", packages=["grub-pc-bin"], target=making, settings=self.settings
+            )
+            make_tree(words, log=self.log, settings=self.settings, runner=self.run)
             making.rename(tools)
         return tools
 
@@ -184,24 +188,26 @@ class _Maker:
         return tuple(line.split()[1] for line in lines)
 
     def _say(self, argv: Sequence[str | Path], *, stdin: bytes | None = None) -> None:
-        done = self.run(argv, stdin=stdin, timeout_s=BUILD_S, env={"DEBIAN_FRONTEND": "noninteractive"})
-        if self.log is not None:
-            with open(self.log, "ab") as log:
-                log.write(f"$ {shlex.join(done.argv)}\n".encode() + done.stdout + done.stderr)
+        done = self.run(argv, stdin=stdin, timeout_s=TOOL_S)
+        with open(self.log, "ab") as log:
+            log.write(f"$ {shlex.join(done.argv)}\n".encode() + done.stdout + done.stderr)
 
 
-def plan_mmdebstrap(
-    plan: GuestPlan, *, tree: Path, early: Path, late: Path, mirrors: Sequence[str]
-) -> tuple[str | Path, ...]:
-    inside = [f'chroot "$1" {shlex.join(command)}' for command in plan.chroot_commands]
-    return (
-        *("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(plan.packages)}"),
-        # It would empty /etc/machine-id, one of the leftovers that are wanted.
-        "--skip=cleanup/reproducible",
-        f"--setup-hook=sync-in {shlex.quote(str(early))} /",
-        f"--customize-hook=sync-in {shlex.quote(str(late))} /",
-        *(f"--customize-hook={line}" for line in inside),
-        *(plan.release, tree, *mirrors),
+def plan_guest_tree(plan: GuestPlan, *, tree: Path, early: Path, late: Path, settings: AptSettings) -> list[str | Path]:
+    inside = [f'--customize-hook=chroot "$1" {shlex.join(command)}' for command in plan.chroot_commands]
+    return plan_tree(
+        release=plan.release,
+        variant="minbase",
+        packages=plan.packages,
+        target=tree,
+        settings=settings,
+        options=[
+            # It would empty /etc/machine-id, one of the leftovers that are wanted.
+            "--skip=cleanup/reproducible",
+            f"--setup-hook=sync-in {shlex.quote(str(early))} /",
+            f"--customize-hook=sync-in {shlex.quote(str(late))} /",
+            *inside,
+        ],
     )
 
 
