@@ -1,0 +1,244 @@
+"""Deploy an image onto an instance's disks, or give an instance its new name inside.
+
+    lock ─ plan ─ open the disks ─ look at the helper and choose KVM or TCG ─ open the image ─ check its size
+        ─ copy ─ helper VM ─ fsync ─ done                (from "copy" on, a failure wipes the disk's ends)
+
+Commit point: the return of `create`. Whatever fails before the copy leaves the disk untouched. From the copy on a
+failure, SIGTERM included, sees the VM dead and wipes the first and last MiB of disk 0, so that a half-made disk cannot
+boot. After `kill -9` the VM is dead too (helper.py) and nothing is left but that half-made disk, which Ganeti does not
+start; the next deployment begins from scratch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snf_image_host import accel
+from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
+from snf_image_host.copy import Copied, copy
+from snf_image_host.helper import Accel, HelperImage, Ran, VmDisk, find_image, launch, limit_of, plan_vm
+from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
+from snf_image_host.params import Parameters
+from snf_image_host.plan import PlannedDisk, check_size, plan_disks, plan_manifest, plan_rename
+from snf_image_host.reporter import Reporter
+from snf_image_host.settings import Settings
+from snf_image_host.sources import HttpImage, LocalImage, OpenImage
+from snf_image_host.sources.local import open_local
+from snf_image_host.target import Target, open_target
+from synnefo_light import __version__
+from synnefo_light.errors import EnvironmentFault, Error
+from synnefo_light.ganeti import OsEnv
+from synnefo_light.log import logger
+from synnefo_light.manifest import TASKS, Manifest, encode
+
+
+class Interrupted(EnvironmentFault):
+    """Somebody sent SIGTERM, SIGINT or SIGHUP."""
+
+
+class DiskState(enum.Enum):
+    """What a failed deployment leaves, in words for the sentence."""
+
+    UNTOUCHED = "its disk was not touched"
+    WIPED = "both ends of its disk were wiped, so it cannot boot"
+    LEFT = "its disk holds a part of the image and could not be wiped, so do not start it"
+
+
+@dataclass(slots=True)
+class Deployment:
+    """How far a deployment got; what the sentence about its failure needs."""
+
+    disk: DiskState = DiskState.UNTOUCHED
+
+
+def create(
+    env: OsEnv, parameters: Parameters, settings: Settings, reporter: Reporter, console: ConsoleLog, state: Deployment
+) -> Finished:
+    """Deploy; the caller holds the instance's lock. Raises Error; then `state` says what became of the disk."""
+    begun = time.monotonic()
+    planned = plan_disks(env.disks, swap_disk=parameters.properties.swap.disk if parameters.properties.swap else None)
+    needs_helper = not parameters.properties.skip >= set(TASKS)
+    image = find_image(settings.helper_dir, version=__version__) if needs_helper else None
+    with contextlib.ExitStack() as opened:
+        targets = _open_disks(planned, opened)
+        choice = accel.choose(image, settings) if image else None
+        nonce = secrets.token_hex(16)
+        sizes = [target.size for target in targets]
+        manifest = plan_manifest(env, parameters, settings, sizes=sizes, version=__version__, nonce=nonce)
+        framed = encode(manifest) if manifest else None
+        source = _open_source(parameters, settings, opened)
+        limit = min(targets[0].size, planned[0].size or targets[0].size)
+        if source is not None:
+            check_size(parameters.image, size=source.size, disk=limit, instance=env.instance)
+        reporter.started(_started(env, parameters, source, limit))
+        with contextlib.ExitStack() as undo:
+            undo.callback(_wipe, targets[0], state)
+            copied, copy_ms = _copy(source, targets[0], parameters, reporter)
+            ran: Ran | None = None
+            if image and choice and manifest and framed:
+                reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
+                ran = _customise(image, choice.accel, manifest, framed, planned, targets, settings, reporter, console)
+            reporter.step = "sync"
+            for target, disk in zip(targets, planned, strict=True):
+                if not disk.readonly:
+                    target.sync()
+            undo.pop_all()
+    return Finished(
+        copied=copied.written,
+        copy_ms=copy_ms,
+        accel=choice.accel if choice else "none",
+        helper_ms=ran.duration_ms if ran else 0,
+        helper_boot_ms=ran.boot_ms if ran else 0,
+        helper_cpu_ms=ran.cpu_ms if ran else 0,
+        helper_peak_rss=ran.peak_rss if ran else 0,
+        host_peak_rss=peak_rss(),
+        total_ms=_ms(begun),
+    )
+
+
+def rename(env: OsEnv, parameters: Parameters, settings: Settings, console: ConsoleLog) -> bool:
+    """Write the new host name into the image; False when it is not to be done. Never wipes anything. Raises Error."""
+    nonce = secrets.token_hex(16)
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(only_deployment(settings.run_dir, env.instance))
+        first = env.disks[:1]
+        sizes = [1]  # not known before the disk is open, which it need not be when there is nothing to do
+        if plan_rename(env, parameters, settings, sizes=sizes, version=__version__, nonce=nonce) is None:
+            return False
+        planned = plan_disks(first, swap_disk=None)
+        image = find_image(settings.helper_dir, version=__version__)
+        targets = _open_disks(planned, opened)
+        sizes = [target.size for target in targets]
+        manifest = plan_rename(env, parameters, settings, sizes=sizes, version=__version__, nonce=nonce)
+        assert manifest is not None
+        choice = accel.choose(image, settings)
+        reporter = Reporter(env.instance, image="", spool=None, journal=None)
+        reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
+        _customise(image, choice.accel, manifest, encode(manifest), planned, targets, settings, reporter, console)
+        targets[0].sync()
+        return True
+
+
+def explain(instance: str, error: BaseException, state: Deployment) -> str:
+    """The one sentence about a failed deployment: what failed, what became of the disk, what to do."""
+    what = str(error) if isinstance(error, Error) else f"a fault of snf-image itself ({type(error).__name__}: {error})"
+    return (
+        f"{instance} was not deployed: {what}; {state.disk.value}; mend that and run "
+        f"`gnt-instance reinstall {instance}`, or give up with `gnt-instance remove {instance}`"
+    )
+
+
+def explain_rename(env: OsEnv, error: BaseException) -> str:
+    changed = not isinstance(error, HelperFailed) or error.changed
+    disk = "some of the change may be on its disk" if changed else "its disk was not changed"
+    return (
+        f"{env.old_name or env.instance} is renamed to {env.instance} in Ganeti, but the image keeps its host name: "
+        f'{error}; {disk}; change it inside, or set rename="noop" in the configuration to not try'
+    )
+
+
+def peak_rss() -> int:
+    """Bytes of memory that this process had at most (VmHWM of proc(5)); getrusage would count our parent's too."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def _open_disks(planned: Sequence[PlannedDisk], opened: contextlib.ExitStack) -> list[Target]:
+    return [opened.enter_context(open_target(d.path, size=d.size, readonly=d.readonly)) for d in planned]
+
+
+def _open_source(parameters: Parameters, settings: Settings, opened: contextlib.ExitStack) -> OpenImage | None:
+    """The image ready to be read; None for `null`."""
+    source = parameters.source
+    if isinstance(source, LocalImage):
+        if source.deprecated:
+            logger.warning("img_id=%s file: is deprecated; say local://NAME", parameters.image)
+        return opened.enter_context(open_local(source, settings.image_dir))
+    if isinstance(source, HttpImage):
+        # Only here: requests costs as much memory and time to import as all the rest.
+        from snf_image_host.sources.http import open_http
+
+        return opened.enter_context(
+            open_http(
+                source,
+                networks=settings.http_networks,
+                timeout_s=settings.http_timeout_s,
+                limit_s=settings.http_limit_s,
+            )
+        )
+    return None
+
+
+def _started(env: OsEnv, parameters: Parameters, source: OpenImage | None, limit: int) -> Started:
+    return Started(
+        instance=env.instance,
+        image=parameters.image,
+        size=source.size if source else 0,
+        disk=limit,
+        pid=os.getpid(),
+    )
+
+
+def _copy(source: OpenImage | None, target: Target, parameters: Parameters, reporter: Reporter) -> tuple[Copied, int]:
+    if source is None:
+        return Copied(written=0, received=0, size=0), 0
+    begun = time.monotonic()
+    reporter.step = "copy"
+    copied = copy(
+        source.chunks(), size=source.size, target=target, checksum=parameters.checksum, progress=reporter.copying
+    )
+    spent = _ms(begun)
+    reporter.copied(CopyDone(written=copied.written, copy_ms=spent))
+    return copied, spent
+
+
+def _customise(
+    image: HelperImage,
+    how: Accel,
+    manifest: Manifest,
+    framed: bytes,
+    planned: Sequence[PlannedDisk],
+    targets: Sequence[Target],
+    settings: Settings,
+    reporter: Reporter,
+    console: ConsoleLog,
+) -> Ran:
+    limit = limit_of(settings, how)
+    largest = max(target.size for target in targets)
+    vm = plan_vm(image, settings, accel=how, mode="run", limit_s=limit, largest_disk=largest)
+    disks = [
+        VmDisk(serial=f"snf-disk{d.index}", fd=t.fd, readonly=d.readonly, block=t.block)
+        for d, t in zip(planned, targets, strict=True)
+    ]
+    conversation = Conversation(version=image.version, nonce=manifest.nonce, skip=manifest.skip)
+    return launch(
+        vm,
+        disks=disks,
+        manifest=framed,
+        conversation=conversation,
+        console=console,
+        on_message=reporter.message,
+    )
+
+
+def _wipe(target: Target, state: Deployment) -> None:
+    """The undo of a deployment. Goes on whatever happens, and leaves its outcome in `state`."""
+    state.disk = DiskState.LEFT
+    try:
+        target.wipe_ends()
+        state.disk = DiskState.WIPED
+    except (Error, OSError) as e:
+        logger.error("disk=%s could not be wiped: %s", target.path, e)
+
+
+def _ms(begun: float, now: Callable[[], float] = time.monotonic) -> int:
+    return round((now() - begun) * 1000)

@@ -1,0 +1,144 @@
+"""From what Ganeti and the user say to what will be done: pure, no file is opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from snf_image_host.network import plan_nics
+from snf_image_host.params import Parameters
+from snf_image_host.settings import Settings
+from synnefo_light.errors import EnvironmentFault, UserError
+from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
+from synnefo_light.manifest import TASKS, Disk, Manifest, encode
+from synnefo_light.units import MIB, bytes_of, human
+
+HOSTNAME_ONLY: Final = frozenset(TASKS) - {"mount", "hostname", "umount"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDisk:
+    """A disk that the helper VM gets: disk 0, and those up to a disk that becomes swap. The others stay unseen."""
+
+    index: int
+    path: Path
+    size: int | None  # bytes, as Ganeti has it
+    readonly: bool
+
+
+def plan_disks(disks: Sequence[OsDisk], *, swap_disk: int | None) -> tuple[PlannedDisk, ...]:
+    """Raises UserError for a swap disk that there is not, EnvironmentFault for a disk without a path."""
+    last = swap_disk or 0
+    if not disks:
+        raise UserError("the instance has no disk; give it one with --disk 0:size=10G")
+    if last >= len(disks):
+        raise UserError(f"SWAP names disk {last}, but the instance has {len(disks)}; add --disk {last}:size=1G")
+    planned: list[PlannedDisk] = []
+    for disk in disks[: last + 1]:
+        if disk.path is None:
+            how = f"only an address for QEMU ({disk.uri})" if disk.uri else "neither a path nor an address"
+            raise EnvironmentFault(
+                f"Ganeti passes {how} for disk {disk.index}; snf-image needs a path on the node: "
+                f"use a template with one, or access=kernelspace"
+            )
+        planned.append(
+            PlannedDisk(
+                index=disk.index,
+                path=disk.path,
+                size=bytes_of(disk.size) if disk.size is not None else None,
+                readonly=disk.index not in (0, swap_disk),
+            )
+        )
+    if any(disk.mode == "ro" for disk in disks[: last + 1]):
+        raise UserError("a disk that is to be written has mode=ro; give it mode=rw")
+    return tuple(planned)
+
+
+def check_size(image: str, *, size: int, disk: int, instance: str) -> None:
+    """Raises UserError when an image of `size` bytes does not fit on a disk of `disk` bytes."""
+    if size > disk:
+        needed = -(-size // MIB)
+        raise UserError(
+            f"disk 0 of {instance} has {human(disk)} ({disk // MIB} MiB), but the image {image} needs "
+            f"{needed} MiB; ask for --disk 0:size={needed}M or more"
+        )
+    if size == 0:
+        raise UserError(f"the image {image} is empty; put an image there")
+
+
+def plan_manifest(
+    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], version: str, nonce: str
+) -> Manifest | None:
+    """What the helper VM is asked to do; None when every task is left out. Raises UserError.
+
+    `sizes` are the disks' real sizes in bytes, `version` and `nonce` go into the manifest as they are.
+    """
+    properties = parameters.properties
+    if properties.skip >= set(TASKS):
+        return None
+    return _manifest(env.instance, env.nics, parameters, settings, sizes=sizes, version=version, nonce=nonce)
+
+
+def plan_rename(
+    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], version: str, nonce: str
+) -> Manifest | None:
+    """The helper's orders for a rename: only the host name; None when the configuration or a property says no."""
+    if settings.rename == "noop" or not parameters.properties.skip.isdisjoint({"mount", "hostname"}):
+        return None
+    properties = parameters.properties
+    try:
+        return Manifest(
+            helper_version=version,
+            nonce=nonce,
+            instance=env.instance,
+            hostname=env.instance,
+            os_family=properties.os_family,
+            root_partition=properties.root_partition,
+            disks=(Disk(index=0, size=sizes[0]),),
+            skip=HOSTNAME_ONLY,
+        )
+    except ValueError as e:
+        raise UserError(f"{env.instance} cannot be renamed inside: {e}") from None
+
+
+def check_parameters(parameters: Parameters, settings: Settings) -> None:
+    """Whether the helper could be asked for this at all, before there is an instance. Raises UserError."""
+    manifest = _manifest("instance", (), parameters, settings, sizes=(MIB,), version="0", nonce="0" * 32)
+    encode(manifest)
+
+
+def _manifest(
+    instance: str,
+    nics: Sequence[OsNic],
+    parameters: Parameters,
+    settings: Settings,
+    *,
+    sizes: Sequence[int],
+    version: str,
+    nonce: str,
+) -> Manifest:
+    properties = parameters.properties
+    nameservers = parameters.nameservers if parameters.nameservers is not None else settings.nameservers
+    search = parameters.search if parameters.search is not None else settings.search
+    try:
+        return Manifest(
+            helper_version=version,
+            nonce=nonce,
+            instance=instance,
+            hostname=instance,
+            os_family=properties.os_family,
+            root_partition=properties.root_partition,
+            disks=tuple(Disk(index=n, size=size) for n, size in enumerate(sizes)),
+            nics=plan_nics(nics, settings, nameservers=nameservers, search=search),
+            users=properties.users,
+            passwords=parameters.passwords,
+            hashing=properties.hashing,
+            authorized_keys=parameters.auth_keys,
+            files=parameters.files,
+            swap=properties.swap,
+            skip=properties.skip,
+        )
+    except ValueError as e:
+        raise UserError(f"{instance} cannot be customised as asked: {e}") from None

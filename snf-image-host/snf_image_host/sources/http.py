@@ -1,0 +1,204 @@
+"""Images that a web server sends.
+
+What keeps a tenant's address from being used against the node: only http and https, also after each redirect; no
+redirect from https to http; the address that a name resolves to is checked when the connection is made, by the code
+that makes it, so a second answer of the DNS changes nothing; no proxy, no .netrc, no cookie. By default loopback,
+link-local (169.254.169.254 among them), multicast and reserved addresses are refused; `http_networks` replaces that
+rule by a list.
+
+The size must be declared and must come true: a body that is shorter or longer than its Content-Length is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from snf_image_host.sources import CHUNK, HttpImage, check_url
+from synnefo_light.errors import PeerError, UserError
+from synnefo_light.log import escape
+
+REDIRECTS: Final = 5
+CONNECT_S: Final = 10
+_REDIRECT: Final = (301, 302, 303, 307, 308)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class AddressRefused(UserError):
+    """The server's address is one that images may not come from."""
+
+
+def may_connect(address: Address, networks: tuple[str, ...]) -> bool:
+    """Whether images may come from `address`; `networks` () stands for "anywhere but special addresses"."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    real = mapped or address
+    if networks:
+        return any(real in ipaddress.ip_network(n) for n in networks)
+    special = (
+        real.is_loopback or real.is_link_local or real.is_multicast or real.is_unspecified or real.is_reserved
+    ) or (isinstance(real, ipaddress.IPv4Address) and real in ipaddress.IPv4Network("0.0.0.0/8"))
+    return not special
+
+
+def connect(host: str, port: int, *, networks: tuple[str, ...], timeout_s: float) -> socket.socket:
+    """A connection to the first allowed address of `host` that answers. Raises AddressRefused, OSError."""
+    refused: list[str] = []
+    last: OSError | None = None
+    for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if not may_connect(ipaddress.ip_address(str(where[0]).partition("%")[0]), networks):
+            refused.append(str(where[0]))
+            continue
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(where)
+            return sock
+        except OSError as e:
+            sock.close()
+            last = e
+    if last is not None:
+        raise last
+    raise AddressRefused(
+        f"the image's server {escape(host)} has the address {', '.join(refused) or 'none'}, where images may not come "
+        f"from; allow its network with http_networks in the configuration if that is meant"
+    )
+
+
+class GuardedAdapter(HTTPAdapter):
+    """requests' transport with our `connect`."""
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks = networks
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        networks = self._networks
+
+        def new_connection(self: HTTPConnection) -> socket.socket:
+            return connect(self.host, self.port or self.default_port, networks=networks, timeout_s=CONNECT_S)
+
+        guarded = type("GuardedHTTP", (HTTPConnection,), {"_new_conn": new_connection})
+        guarded_tls = type("GuardedHTTPS", (HTTPSConnection,), {"_new_conn": new_connection})
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": guarded}),
+            "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": guarded_tls}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenResponse:
+    response: requests.Response
+    url: str
+    size: int
+    deadline: float  # time.monotonic()
+
+    def chunks(self) -> Iterator[tuple[int, memoryview]]:
+        position = 0
+        while True:
+            if time.monotonic() > self.deadline:
+                raise PeerError(f"{self.url} did not send the image within the time limit (http_limit_s)")
+            try:
+                data = self.response.raw.read(CHUNK, decode_content=False)
+            except urllib3.exceptions.ReadTimeoutError:
+                raise PeerError(f"{self.url} stopped sending after {position} of {self.size} bytes") from None
+            except (HTTPError, OSError) as e:
+                raise PeerError(self._truncated(position, f" ({escape(str(e), limit=120)})")) from None
+            if not data:
+                break
+            if position + len(data) > self.size:
+                raise PeerError(f"{self.url} sent more than the {self.size} bytes that it had declared")
+            yield position, memoryview(data)
+            position += len(data)
+        if position != self.size:
+            raise PeerError(self._truncated(position, ""))
+
+    def _truncated(self, position: int, why: str) -> str:
+        return f"{self.url} sent a truncated image: {position} of {self.size} bytes came{why}; try again"
+
+
+@contextlib.contextmanager
+def open_http(
+    image: HttpImage, *, networks: tuple[str, ...], timeout_s: float, limit_s: float
+) -> Iterator[OpenResponse]:
+    """Ask for the image and read the answer's head. Raises UserError, PeerError naming the address."""
+    deadline = time.monotonic() + limit_s
+    with contextlib.ExitStack() as opened:
+        session = opened.enter_context(requests.Session())
+        session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, GuardedAdapter(networks))
+        url = image.url
+        for _ in range(REDIRECTS + 1):
+            response = opened.enter_context(_get(session, url, timeout_s))
+            session.cookies.clear()
+            if response.status_code not in _REDIRECT:
+                shown = escape(url, limit=200)
+                yield OpenResponse(response=response, url=shown, size=_size(response, shown), deadline=deadline)
+                return
+            url = _next(url, response.headers.get("Location", ""))
+        raise PeerError(
+            f"{escape(image.url, limit=200)} leads to more than {REDIRECTS} redirects; give the last address"
+        )
+
+
+def _get(session: requests.Session, url: str, timeout_s: float) -> requests.Response:
+    shown = escape(url, limit=200)
+    try:
+        return session.get(
+            url,
+            stream=True,
+            allow_redirects=False,
+            timeout=(CONNECT_S, timeout_s),
+            headers={"Accept-Encoding": "identity", "User-Agent": "snf-image"},
+        )
+    except requests.exceptions.SSLError as e:
+        raise PeerError(f"{shown} does not prove who it is: {escape(str(e), limit=200)}") from e
+    except (requests.exceptions.RequestException, HTTPError, OSError, UnicodeError) as e:
+        raise PeerError(f"the image cannot be fetched from {shown}: {escape(_reason(e), limit=200)}") from e
+
+
+def _reason(e: BaseException) -> str:
+    """The innermost message: requests and urllib3 wrap each other several times."""
+    inner = e.__cause__ or e.__context__
+    return _reason(inner) if isinstance(inner, OSError | HTTPError) else str(e)
+
+
+def _next(url: str, location: str) -> str:
+    target = urljoin(url, location)
+    try:
+        check_url(target)
+    except ValueError as e:
+        raise PeerError(f"{escape(url, limit=200)} redirects to {escape(location, limit=200)!r}: {e}") from None
+    if urlsplit(url).scheme.lower() == "https" and urlsplit(target).scheme.lower() == "http":
+        raise PeerError(
+            f"{escape(url, limit=200)} redirects from https: to {escape(target, limit=200)}; give that itself"
+        )
+    return target
+
+
+def _size(response: requests.Response, shown: str) -> int:
+    if response.status_code != 200:
+        raise PeerError(
+            f"{shown} answered {response.status_code} {escape(response.reason or '', limit=80)}, not the image"
+        )
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise PeerError(f"{shown} sends the image with a Content-Encoding, though none was asked for")
+    declared = response.headers.get("Content-Length", "")
+    if not (declared.isascii() and declared.isdigit()) or "Transfer-Encoding" in response.headers:
+        raise PeerError(f"{shown} does not declare the image's size (Content-Length); use a server that does")
+    return int(declared)
