@@ -66,7 +66,7 @@ def probe(image: HelperImage, settings: Settings) -> Choice:
     try:
         ran = launch(vm, disks=(), manifest=None, conversation=conversation, console=ConsoleLog())
     except Error as e:
-        return Choice(accel="tcg", reason=f"the helper VM does not start with KVM: {escape(str(e), limit=300)}")
+        return Choice(accel="tcg", reason=f"KVM was tried: {escape(str(e), limit=300)}")
     return Choice(accel="kvm", reason=f"the helper VM started with KVM in {ran.boot_ms} ms")
 
 

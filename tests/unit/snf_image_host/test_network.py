@@ -1,0 +1,85 @@
+"""The decision table of snf_image_host.network."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+from snf_image_host.network import plan_ipv4, plan_ipv6, plan_nics
+from snf_image_host.settings import Settings
+
+from synnefo_light.ganeti import OsNic
+
+V4 = ipaddress.ip_address("10.0.0.5")
+V6 = ipaddress.ip_address("2001:db8::5")
+NET4, GATE4 = ipaddress.IPv4Network("10.0.0.0/24"), ipaddress.IPv4Address("10.0.0.1")
+NET6, GATE6 = ipaddress.IPv6Network("2001:db8::/64"), ipaddress.IPv6Address("2001:db8::1")
+
+
+def nic(**given: Any) -> OsNic:
+    fields: dict[str, Any] = {
+        **{"index": 0, "mac": "aa:00:00:00:00:01", "mode": "bridged", "link": "br0", "ip": None, "network": None},
+        **{"subnet": None, "gateway": None, "subnet6": None, "gateway6": None, "tags": ()},
+    }
+    return OsNic(**fields | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("none", None, None)),
+        ({"subnet": NET4, "gateway": GATE4}, ("none", None, None)),
+        ({"ip": V4}, ("dhcp", None, None)),
+        ({"ip": V4, "subnet": NET4}, ("static", "10.0.0.5/24", None)),
+        ({"ip": V4, "subnet": NET4, "gateway": GATE4}, ("static", "10.0.0.5/24", "10.0.0.1")),
+        ({"ip": V4, "subnet": NET4, "tags": ("nfdhcpd",)}, ("dhcp", None, None)),
+        ({"ip": V4, "subnet": NET4, "tags": ("ip-less-routed",)}, ("static", "10.0.0.5/24", None)),
+        ({"ip": V6, "subnet": NET4}, ("none", None, None)),
+    ],
+)
+def test_ipv4(given: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
+    assert plan_ipv4(nic(**given), Settings()) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("none", None, None)),
+        ({"subnet6": NET6}, ("none", None, None)),
+        ({"subnet6": NET6, "gateway6": GATE6}, ("slaac", None, None)),
+        ({"subnet6": NET6, "gateway6": GATE6, "tags": ("nfdhcpd",)}, ("slaac", None, None)),
+        ({"subnet6": NET6, "gateway6": GATE6, "tags": ("dhcpv6",)}, ("dhcp", None, None)),
+        ({"ip": V6}, ("dhcp", None, None)),
+        ({"ip": V6, "subnet6": NET6, "gateway6": GATE6}, ("static", "2001:db8::5/64", "2001:db8::1")),
+        ({"ip": V6, "subnet6": NET6, "tags": ("stateful_dhcpv6",)}, ("dhcp", None, None)),
+    ],
+)
+def test_ipv6(given: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
+    assert plan_ipv6(nic(**given), Settings()) == expected
+
+
+def test_the_only_card_without_anything_follows_the_configuration() -> None:
+    (default,) = plan_nics([nic()], Settings(), nameservers=(), search=())
+    assert (default.ipv4, default.ipv6) == ("dhcp", "none")
+    settings = Settings(lone_nic_ipv4="none", lone_nic_ipv6="slaac")
+    (other,) = plan_nics([nic()], settings, nameservers=(), search=())
+    assert (other.ipv4, other.ipv6) == ("none", "slaac")
+
+
+def test_one_of_several_cards_without_anything_is_left_alone() -> None:
+    planned = plan_nics([nic(), nic(ip=V4)], Settings(), nameservers=(), search=())
+    assert [n.ipv4 for n in planned] == ["none", "dhcp"]
+
+
+def test_name_servers_go_to_the_first_configured_card() -> None:
+    nics = [nic(), nic(ip=V4, subnet=NET4), nic(ip=V4)]
+    planned = plan_nics(nics, Settings(), nameservers=("10.0.0.53",), search=("a.example",))
+    assert [n.nameservers for n in planned] == [(), ("10.0.0.53",), ()]
+    assert [n.search for n in planned] == [(), ("a.example",), ()]
+
+
+def test_the_tags_are_those_of_the_configuration() -> None:
+    tagged = nic(ip=V4, subnet=NET4, tags=("pool",))
+    assert plan_ipv4(tagged, Settings())[0] == "static"
+    assert plan_ipv4(tagged, Settings(dhcp_tags=("pool",)))[0] == "dhcp"

@@ -1,0 +1,197 @@
+"""OS parameters: what is taken, what is refused, with which sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from snf_image_host.params import (
+    PARAMETERS,
+    RESERVED,
+    Checksum,
+    ParameterError,
+    parse_parameters,
+    render_parameters_list,
+)
+from snf_image_host.plan import check_parameters
+from snf_image_host.settings import Settings
+from snf_image_host.sources import HttpImage, LocalImage, NoImage
+
+from synnefo_light.errors import Error
+from synnefo_light.log import Secret
+
+TREE = Path(__file__).resolve().parents[3]
+GOOD = {"img_id": "debian-12.raw", "img_format": "diskdump"}
+
+
+def refusal(given: dict[str, str]) -> str:
+    with pytest.raises(Error) as caught:
+        check_parameters(parse_parameters(given), Settings())
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("img_id", "source"),
+    [
+        ("debian-12.raw", LocalImage(name="debian-12.raw")),
+        ("debian/12.raw", LocalImage(name="debian/12.raw")),
+        ("local://debian-12.raw", LocalImage(name="debian-12.raw")),
+        ("LOCAL://debian-12.raw", LocalImage(name="debian-12.raw")),
+        ("file:///var/lib/snf-image/x", LocalImage(name="/var/lib/snf-image/x", deprecated=True)),
+        ("http://images.example/x.raw", HttpImage(url="http://images.example/x.raw")),
+        ("https://images.example:8443/x?a=b", HttpImage(url="https://images.example:8443/x?a=b")),
+        ("null", NoImage()),
+    ],
+)
+def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
+    assert parse_parameters(GOOD | {"img_id": img_id}).source == source
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"img_id": ""}, "img_id: it names no file"),
+        ({"img_id": "../x"}, "img_id: '../x' contains '..', which would lead out of the image folder"),
+        ({"img_id": "a/../../x"}, "img_id: 'a/../../x' contains '..', which would lead out of the image folder"),
+        ({"img_id": "/etc/passwd"}, "img_id: '/etc/passwd' is an absolute path; give the name below the image folder"),
+        (
+            {"img_id": "file:///etc/../../x"},
+            "img_id: '/etc/../../x' contains '..', which would lead out of the image folder",
+        ),
+        (
+            {"img_id": "gopher://x/y"},
+            "img_id: 'gopher://x/y' is neither a file of the image folder (NAME or local://NAME), an http(s) address, "
+            "nor null",
+        ),
+        (
+            {"img_id": "pithos://a/b/c"},
+            "img_id: images of pithos: come later; give a file of the image folder or an http(s) address",
+        ),
+        ({"img_id": "a\nb"}, "img_id: it has control characters or is longer than 4096 characters"),
+        ({"img_id": "http:///x"}, "img_id: 'http:///x' names no host"),
+        (
+            {"img_id": "http://u:p@h/x"},
+            "img_id: the address carries a user or password, which everybody who may list instances could read",
+        ),
+        ({"img_format": "qcow3"}, "img_format: 'qcow3' is not a format; give diskdump"),
+        ({"img_format": "extdump"}, "img_format: the format extdump comes later; give diskdump"),
+        (
+            {"img_passwd": ""},
+            "img_passwd: it is empty; give a password, or leave the parameter out to keep the image's",
+        ),
+        (
+            {"img_passwd": "a", "img_passwd_hash": "b"},
+            "img_passwd and img_passwd_hash are both given; give one of them",
+        ),
+        ({"img_passwd_hash": "a:b"}, "img_passwd_hash: the password hash has characters shadow(5) cannot hold"),
+        ({"auth_keys": "nonsense"}, "auth_keys: line 1 is not a public key (TYPE KEY COMMENT, as in sshd(8))"),
+        ({"auth_keys": "ssh-rsa A\x1b[2J"}, "auth_keys: line 1 has control characters"),
+        (
+            {"img_checksum": "md5:0"},
+            "img_checksum: 'md5:0' is neither sha256: with 64 nor sha512: with 128 hex digits",
+        ),
+        (
+            {"img_id": "null", "img_checksum": "sha256:" + "0" * 64},
+            "img_checksum is given, but with img_id=null nothing is copied; leave one of them out",
+        ),
+        (
+            {"dns_nameservers": "10.0.0.300"},
+            "dns_nameservers: '10.0.0.300' does not appear to be an IPv4 or IPv6 address",
+        ),
+        ({"dns_search": "-a.example"}, "dns_search: '-a.example' is not a domain name"),
+        ({"cloud_userdata": "eA=="}, "cloud_userdata: this parameter comes later; leave it out"),
+        ({"config_url": "http://x/"}, "config_url: this parameter comes later; leave it out"),
+        ({"img_colour": "red"}, "the OS parameter 'img_colour' is not known"),
+        ({"img_passwrd": "x"}, "the OS parameter 'img_passwrd' is not known; did you mean img_passwd?"),
+        ({"img_personality": "{"}, "img_personality: the document is not JSON: "),
+        ({"img_properties": "["}, "img_properties: the document is not JSON: "),
+        (
+            {"img_properties": '{"USERS": "ro:ot"}', "img_passwd": "x"},
+            "img_passwd: user 'ro:ot' is not a user name",
+        ),
+        (
+            {"img_properties": '{"USERS": "ro:ot"}'},
+            "instance cannot be customised as asked: user 'ro:ot' is not a user name",
+        ),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_sentence(changed: dict[str, str], sentence: str) -> None:
+    said = refusal(GOOD | changed)
+    assert said == sentence if not sentence.endswith(" ") else said.startswith(sentence)
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("missing", ["img_id", "img_format"])
+def test_what_is_required_is_asked_for_by_name(missing: str) -> None:
+    assert refusal({k: v for k, v in GOOD.items() if k != missing}).startswith(f"{missing} is missing")
+
+
+def test_no_secret_stands_in_a_sentence_or_in_the_parsed_parameters() -> None:
+    said = refusal(GOOD | {"img_passwd_hash": "s3cret:hash"})
+    assert "s3cret" not in said
+    assert "correct horse" not in repr(parse_parameters(GOOD | {"img_passwd": "correct horse"}))
+
+
+def test_a_password_is_for_each_of_the_users() -> None:
+    given = GOOD | {"img_passwd": "x", "img_properties": '{"users": "root  admin root"}'}
+    passwords = parse_parameters(given).passwords
+    assert [(p.user, p.clear) for p in passwords] == [("root", Secret("x")), ("admin", Secret("x"))]
+
+
+def test_a_reserved_parameter_that_is_empty_is_not_given() -> None:
+    assert parse_parameters(GOOD | {p.name: "" for p in RESERVED})
+
+
+def test_inst_properties_override_img_properties() -> None:
+    given = GOOD | {"img_properties": '{"USERS": "a", "ROOT_PARTITION": 1}', "inst_properties": '{"users": "b"}'}
+    properties = parse_parameters(given).properties
+    assert (properties.users, properties.root_partition) == (("b",), 1)
+
+
+def test_a_variant_holds_where_the_instance_is_silent() -> None:
+    preset = {"img_format": "diskdump", "img_id": "default.raw", "dns_search": "a.example, b.example"}
+    parsed = parse_parameters({"img_id": "mine.raw"}, preset=preset)
+    assert parsed.source == LocalImage(name="mine.raw")
+    assert parsed.search == ("a.example", "b.example")
+
+
+def test_a_variant_with_an_unknown_parameter_is_refused() -> None:
+    with pytest.raises(ParameterError, match="'img_idd' is not known; did you mean img_id"):
+        parse_parameters(GOOD, preset={"img_idd": "x"})
+
+
+def test_a_checksum_is_taken_in_either_case() -> None:
+    parsed = parse_parameters(GOOD | {"img_checksum": "SHA512:" + "AB" * 64})
+    assert parsed.checksum == Checksum(algorithm="sha512", hexdigest="ab" * 64)
+
+
+def test_keys_end_with_one_newline_and_may_have_options_and_comments() -> None:
+    keys = '# mine\nfrom="10.0.0.0/8" ssh-ed25519 AAAA me\n\nssh-rsa BBBB\n\n'
+    assert parse_parameters(GOOD | {"auth_keys": keys}).auth_keys == keys.rstrip("\n") + "\n"
+
+
+def test_files_that_do_not_fit_the_manifest_are_refused() -> None:
+    huge = json.dumps([{"path": f"/{n}", "contents": "QUFB" * 1_000_000} for n in range(2)])
+    assert "at most" in refusal(GOOD | {"img_personality": huge})
+
+
+def test_all_of_snf_images_parameters_are_declared() -> None:
+    theirs = {
+        *("img_id", "img_format", "img_passwd", "img_passwd_hash", "auth_keys", "img_properties", "inst_properties"),
+        *("img_personality", "config_url", "os_product_key", "os_answer_file", "cloud_userdata"),
+    }
+    ours = {"img_checksum", "dns_nameservers", "dns_search"}
+    assert {p.name for p in PARAMETERS} == theirs | ours
+
+
+def test_parameters_list_is_what_the_table_renders() -> None:
+    assert (TREE / "snf-image-host" / "os" / "parameters.list").read_text() == render_parameters_list()
+
+
+def test_parameters_list_has_a_name_and_a_summary_on_each_line() -> None:
+    """ganeti-os-interface(7): name and documentation, separated by white space; Ganeti splits at the first."""
+    for line in render_parameters_list().splitlines():
+        name, summary = line.split(None, 1)
+        assert name.isidentifier() and summary.isprintable() and summary.isascii()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from snf_image_host.params import parse_parameters
+from snf_image_host.plan import HOSTNAME_ONLY, check_size, plan_disks, plan_manifest, plan_rename
+from snf_image_host.settings import Settings
+
+from synnefo_light.errors import EnvironmentFault, UserError
+from synnefo_light.ganeti import OsDisk, OsEnv, parse_os_env
+from synnefo_light.manifest import TASKS
+from synnefo_light.units import MIB, MiB
+
+NONCE = "0123456789abcdef" * 2
+DATA = Path(__file__).parents[2] / "data" / "ganeti" / "ganeti-3.0.2-create-three-nics.env"
+WORDS = {"img_id": "debian-12.raw", "img_format": "diskdump"}
+
+
+def env(**changed: str) -> OsEnv:
+    lines = [line for line in DATA.read_text().splitlines() if line and not line.startswith("#")]
+    return parse_os_env(dict(line.split("=", 1) for line in lines) | changed)
+
+
+def disk(index: int, **given: Any) -> OsDisk:
+    fields: dict[str, Any] = {
+        "uuid": "",
+        "size": MiB(1024),
+        "path": Path(f"/dev/disk{index}"),
+        "uri": None,
+        "mode": "rw",
+    }
+    return OsDisk(index=index, **fields | given)
+
+
+def manifest_of(parameters: dict[str, str], settings: Settings | None = None) -> Any:
+    return plan_manifest(
+        env(), parse_parameters(WORDS | parameters), settings or Settings(), sizes=[8 * MIB], version="1", nonce=NONCE
+    )
+
+
+def test_the_manifest_of_what_ganeti_passed() -> None:
+    manifest = manifest_of(
+        {"img_passwd": "x", "dns_nameservers": "10.0.0.53", "img_properties": '{"OSFAMILY": "linux"}'}
+    )
+    assert (manifest.instance, manifest.hostname, manifest.nonce, manifest.helper_version) == ("ni", "ni", NONCE, "1")
+    assert [d.size for d in manifest.disks] == [8 * MIB]
+    first, second, third = manifest.nics
+    assert (first.ipv4, first.ipv6, first.nameservers) == ("dhcp", "slaac", ("10.0.0.53",))
+    assert (second.ipv4, third.ipv4) == ("dhcp", "dhcp")
+    assert manifest.passwords[0].user == "root"
+    assert manifest.skip == frozenset()
+
+
+def test_without_dns_parameters_the_nodes_configuration_holds() -> None:
+    settings = Settings(nameservers=("192.0.2.1",), search=("site.example",))
+    manifest = manifest_of({}, settings)
+    assert manifest.nics[0].nameservers == ("192.0.2.1",)
+    assert manifest_of({"dns_nameservers": ""}, settings).nics[0].nameservers == ()
+
+
+def test_without_any_task_there_is_no_manifest() -> None:
+    assert manifest_of({"img_properties": '{"EXCLUDE_ALL_TASKS": "yes"}'}) is None
+    each = ",".join(f'"EXCLUDE_TASK_{t}": "yes"' for k, t in TASKS.items() if k not in ("mount", "umount"))
+    assert manifest_of({"img_properties": f'{{{each}, "EXCLUDE_MOUNTED_TASKS": 1}}'}) is None
+
+
+def test_a_rename_only_writes_the_host_name() -> None:
+    asked = parse_parameters(WORDS | {"img_passwd": "x", "auth_keys": "ssh-rsa A"})
+    manifest = plan_rename(env(), asked, Settings(), sizes=[MIB], version="1", nonce=NONCE)
+    assert manifest is not None
+    assert set(TASKS) - manifest.skip == {"mount", "hostname", "umount"} == set(TASKS) - HOSTNAME_ONLY
+    assert (manifest.passwords, manifest.authorized_keys, manifest.files) == ((), "", ())
+
+
+@pytest.mark.parametrize("excluded", ["EXCLUDE_ALL_TASKS", "EXCLUDE_MOUNTED_TASKS", "EXCLUDE_TASK_AssignHostname"])
+def test_a_rename_leaves_an_image_alone_that_asks_for_it(excluded: str) -> None:
+    asked = parse_parameters(WORDS | {"img_properties": f'{{"{excluded}": "yes"}}'})
+    assert plan_rename(env(), asked, Settings(), sizes=[MIB], version="1", nonce=NONCE) is None
+
+
+def test_a_rename_does_nothing_when_the_configuration_says_noop() -> None:
+    assert (
+        plan_rename(env(), parse_parameters(WORDS), Settings(rename="noop"), sizes=[1], version="1", nonce=NONCE)
+        is None
+    )
+
+
+def test_the_vm_sees_the_first_disk_only() -> None:
+    (planned,) = plan_disks([disk(0), disk(1), disk(2)], swap_disk=None)
+    assert (planned.index, planned.path, planned.size, planned.readonly) == (0, Path("/dev/disk0"), 1024 * MIB, False)
+
+
+def test_the_vm_sees_disks_up_to_the_swap_disk_and_may_write_no_other() -> None:
+    planned = plan_disks([disk(0), disk(1), disk(2), disk(3)], swap_disk=2)
+    assert [(d.index, d.readonly) for d in planned] == [(0, False), (1, True), (2, False)]
+
+
+@pytest.mark.parametrize(
+    ("disks", "swap", "error", "sentence"),
+    [
+        ([], None, UserError, "no disk"),
+        ([disk(0)], 1, UserError, "SWAP names disk 1, but the instance has 1; add --disk 1:size=1G"),
+        ([disk(0, path=None, uri="rbd:a/b")], None, EnvironmentFault, "only an address for QEMU (rbd:a/b)"),
+        ([disk(0, path=None)], None, EnvironmentFault, "neither a path nor an address"),
+        ([disk(0, mode="ro")], None, UserError, "mode=ro"),
+    ],
+)
+def test_disks_that_cannot_be_used(
+    disks: list[OsDisk], swap: int | None, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error) as caught:
+        plan_disks(disks, swap_disk=swap)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1, True), (20 * MIB, True), (20 * MIB + 1, False), (0, False)])
+def test_an_image_must_fit(size: int, fits: Literal[True, False]) -> None:
+    if fits:
+        check_size("x.raw", size=size, disk=20 * MIB, instance="web1")
+    else:
+        with pytest.raises(UserError):
+            check_size("x.raw", size=size, disk=20 * MIB, instance="web1")
+
+
+def test_the_sentence_about_an_image_that_does_not_fit_says_what_would() -> None:
+    with pytest.raises(UserError) as caught:
+        check_size("debian.raw", size=2 << 30, disk=1 << 30, instance="web1")
+    assert str(caught.value) == (
+        "disk 0 of web1 has 1 GiB (1024 MiB), but the image debian.raw needs 2048 MiB; "
+        "ask for --disk 0:size=2048M or more"
+    )

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+from snf_image_host.sources import LocalImage
+from snf_image_host.sources.http import may_connect
+from snf_image_host.sources.local import relative_name
+
+from synnefo_light.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("93.184.216.34", True),
+        ("10.1.2.3", True),
+        ("192.168.1.1", True),
+        ("2001:db8:1::1", True),
+        ("fd00::1", True),
+        ("127.0.0.1", False),
+        ("127.8.8.8", False),
+        ("::1", False),
+        ("0.0.0.0", False),
+        ("0.1.2.3", False),
+        ("::", False),
+        ("169.254.169.254", False),
+        ("fe80::1", False),
+        ("224.0.0.1", False),
+        ("ff02::1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:169.254.169.254", False),
+        ("64:ff9b::7f00:1", False),
+    ],
+)
+def test_images_do_not_come_from_special_addresses(address: str, *, allowed: bool) -> None:
+    assert may_connect(ipaddress.ip_address(address), ()) is allowed
+
+
+def test_a_list_of_networks_replaces_the_rule() -> None:
+    networks = ("127.0.0.0/8", "2001:db8::/32")
+    assert may_connect(ipaddress.ip_address("127.0.0.1"), networks)
+    assert may_connect(ipaddress.ip_address("::ffff:127.0.0.1"), networks)
+    assert may_connect(ipaddress.ip_address("2001:db8::1"), networks)
+    assert not may_connect(ipaddress.ip_address("10.0.0.1"), networks)
+
+
+def test_a_deprecated_absolute_path_must_lie_below_the_folder() -> None:
+    folder = Path("/var/lib/snf-image")
+    assert relative_name(LocalImage(name="/var/lib/snf-image/a/b"), folder) == "a/b"
+    for name in ("/var/lib/snf-image-evil/a", "/etc/passwd", "/var/lib/snf-image"):
+        with pytest.raises(UserError, match="not below the image folder"):
+            relative_name(LocalImage(name=name), folder)
