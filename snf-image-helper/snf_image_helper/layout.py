@@ -187,19 +187,16 @@ def _plan_mbr(table: Mbr, root: int | None, disk_sectors: int, swap: SwapPartiti
         else:
             extended = _add_logical(table, records, swap, new_swap)
             limit = new_swap - ALIGN  # the sector of the logical partition's own record, aligned
-    if (end := _grown_end(table, root, limit)) is not None:
-        partition = partition_of(table, root or 0)
-        assert partition is not None
+    end = _grown_end(table, root, limit)
+    partition = partition_of(table, root or 0)
+    if end is not None and partition is not None:
         if partition.number >= 5:
             assert extended is not None
             extended = replace(extended, sectors=max(extended.end, end) - extended.start)
-            offset = _record_of(records[partition.where], partition)
             _lengthen_link(table, records, partition.where, end)
-        elif extended is not None and extended.start >= partition.end:
-            return _changed(table, records)  # an (empty) extended partition stands behind it
-        else:
-            offset = partition.number - 1
-        _set_sectors(records[partition.where], offset, end - partition.start)
+            _set_sectors(records[partition.where], _record_of(records[partition.where], partition), end - partition.start)
+        elif table.extended is None or table.extended.end <= partition.start:
+            _set_sectors(records[0], partition.number - 1, end - partition.start)
     if extended is not None and extended != table.extended:
         assert isinstance(extended.kind, int)
         _set_record(records[0], extended.number - 1, extended.kind, extended.start, extended.sectors)
