@@ -60,7 +60,7 @@ def _format(text: str) -> ImageFormat:
     if text in (ImageFormat.EXTDUMP.value, ImageFormat.NTFSDUMP.value):
         raise ValueError(f"the format {text} comes later; give diskdump")
     if text != ImageFormat.DISKDUMP.value:
-        raise ValueError(f"{escape(text, limit=80)!r} is not a format; give diskdump")
+        raise ValueError(f"'{escape(text, limit=80)}' is not a format; give diskdump")
     return ImageFormat.DISKDUMP
 
 
@@ -84,19 +84,26 @@ def _keys(text: str) -> str:
 def _checksum(text: str) -> Checksum:
     match = re.fullmatch(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", text.lower())
     if match is None:
-        raise ValueError(f"{escape(text, limit=80)!r} is neither sha256: with 64 nor sha512: with 128 hex digits")
+        raise ValueError(f"'{escape(text, limit=80)}' is neither sha256: with 64 nor sha512: with 128 hex digits")
     algorithm = cast(Literal["sha256", "sha512"], match[1] or match[3])
     return Checksum(algorithm=algorithm, hexdigest=match[2] or match[4])
 
 
 def _addresses(text: str) -> tuple[str, ...]:
-    return tuple(str(ipaddress.ip_address(word)) for word in _words(text))
+    return tuple(_address(word) for word in _words(text))
+
+
+def _address(word: str) -> str:
+    try:
+        return str(ipaddress.ip_address(word))
+    except ValueError:
+        raise ValueError(f"'{escape(word, limit=80)}' is not an address") from None
 
 
 def _domains(text: str) -> tuple[str, ...]:
     for word in _words(text):
         if len(word) > 253 or not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", p) for p in word.split(".")):
-            raise ValueError(f"{escape(word, limit=80)!r} is not a domain name")
+            raise ValueError(f"'{escape(word, limit=80)}' is not a domain name")
     return tuple(_words(text))
 
 
@@ -199,7 +206,9 @@ def parse_parameters(given: Mapping[str, str], *, preset: Mapping[str, str] | No
     known = {p.name for p in PARAMETERS}
     for name in (*given, *(preset or {})):
         if name not in known:
-            raise ParameterError(f"the OS parameter {escape(name, limit=80)!r} is not known{nearest(name, known)}")
+            raise ParameterError(
+                f"the OS parameter '{escape(name, limit=80)}' is not known{nearest(name, known, prefix='img_')}"
+            )
     both = {**(preset or {}), **given}
     if both.get("img_passwd") is not None and both.get("img_passwd_hash") is not None:
         raise ParameterError("img_passwd and img_passwd_hash are both given; give one of them")

@@ -10,7 +10,7 @@ from typing import Final
 from snf_image_host.network import plan_nics
 from snf_image_host.params import Parameters
 from snf_image_host.settings import Settings
-from synnefo_light.errors import EnvironmentFault, UserError
+from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
 from synnefo_light.manifest import TASKS, Disk, Manifest, encode
 from synnefo_light.units import MIB, bytes_of, human
@@ -106,7 +106,10 @@ def plan_rename(
 def check_parameters(parameters: Parameters, settings: Settings) -> None:
     """Whether the helper could be asked for this at all, before there is an instance. Raises UserError."""
     manifest = _manifest("instance", (), parameters, settings, sizes=(MIB,), version="0", nonce="0" * 32)
-    encode(manifest)
+    try:
+        encode(manifest)
+    except ProtocolError as e:
+        raise UserError(f"img_personality: {e}") from None
 
 
 def _manifest(
@@ -141,4 +144,4 @@ def _manifest(
             skip=properties.skip,
         )
     except ValueError as e:
-        raise UserError(f"{instance} cannot be customised as asked: {e}") from None
+        raise UserError(f"this cannot be asked of the helper: {e}") from None

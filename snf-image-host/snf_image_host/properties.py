@@ -16,6 +16,7 @@ from synnefo_light.manifest import HASHING_METHODS, TASKS, HashingMethod, OsFami
 from synnefo_light.records import RecordError, load_json
 
 LIMIT: Final = 64 << 10
+TASK_PREFIX: Final = "EXCLUDE_TASK_"
 YES: Final = frozenset({"yes", "true", "1", "on", "set"})
 NO: Final = frozenset({"no", "false", "0", "off", "unset"})
 
@@ -165,13 +166,13 @@ def boolean(name: str, value: str) -> bool:
     word = value.lower()
     if word in YES or word in NO:
         return word in YES
-    raise ValueError(f"{name} is {escape(value, limit=80)!r}, which is neither yes nor no")
+    raise ValueError(f"{name} is '{escape(value, limit=80)}', which is neither yes nor no")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean X?", or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """ "; did you mean X?", or nothing. What all begin with says nothing about likeness."""
+    close = difflib.get_close_matches(name.removeprefix(prefix), [k.removeprefix(prefix) for k in known], cutoff=0.7)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _check_name(given: str, name: str) -> None:
@@ -179,10 +180,12 @@ def _check_name(given: str, name: str) -> None:
         raise RecordError(f"{name} alone is not possible; EXCLUDE_MOUNTED_TASKS leaves out all that need the mount")
     if name in _TABLE or name in ABSENT_TASKS:
         return
-    known = [n for n in _TABLE if _TABLE[n].status != "informative"]
-    what = "task" if name.startswith("EXCLUDE_TASK_") else "property"
-    shown = escape(given.removeprefix("EXCLUDE_TASK_") if what == "task" else given, limit=80)
-    raise RecordError(f"the {what} {shown!r} is not known{nearest(name, known)}")
+    if name.startswith(TASK_PREFIX):
+        tasks = [n for n in _TABLE if n.startswith(TASK_PREFIX)]
+        shown = escape(given[len(TASK_PREFIX) :], limit=80)
+        raise RecordError(f"the task '{shown}' is not known{nearest(name, tasks, prefix=TASK_PREFIX)}")
+    known = [n for n in _TABLE if not n.startswith(TASK_PREFIX) and _TABLE[n].status != "informative"]
+    raise RecordError(f"the property '{escape(given, limit=80)}' is not known{nearest(name, known)}")
 
 
 def _stringified(name: str, value: object) -> str:
@@ -208,7 +211,7 @@ def _os_family(value: str | None) -> OsFamily | None:
         return OsFamily(value.lower())
     except ValueError:
         families = ", ".join(f.value for f in OsFamily)
-        raise ValueError(f"OSFAMILY is {escape(value, limit=80)!r}, the families are {families}") from None
+        raise ValueError(f"OSFAMILY is '{escape(value, limit=80)}', the families are {families}") from None
 
 
 def _number(found: Mapping[str, str], name: str, least: int, most: int) -> int | None:
@@ -216,7 +219,7 @@ def _number(found: Mapping[str, str], name: str, least: int, most: int) -> int |
     if value is None:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
-        raise ValueError(f"{name} is {escape(value, limit=80)!r}, which is not a number from {least} to {most}")
+        raise ValueError(f"{name} is '{escape(value, limit=80)}', which is not a number from {least} to {most}")
     return int(value)
 
 
@@ -234,7 +237,7 @@ def _hashing(value: str | None) -> HashingMethod:
         return "sha512"
     if value.lower() not in HASHING_METHODS:
         known = ", ".join(HASHING_METHODS)
-        raise ValueError(f"PASSWD_HASHING_METHOD is {escape(value, limit=80)!r}, the methods are {known}")
+        raise ValueError(f"PASSWD_HASHING_METHOD is '{escape(value, limit=80)}', the methods are {known}")
     return cast(HashingMethod, value.lower())
 
 
@@ -247,7 +250,7 @@ def _swap(value: str | None) -> Swap | None:
     partition, colon, size = value.partition(":")
     numbers = {"SWAP's partition": partition, "SWAP's size": size}
     if not colon:
-        raise ValueError(f"SWAP is {escape(value, limit=80)!r}, which is neither PARTITION:MiB nor a disk from b to p")
+        raise ValueError(f"SWAP is '{escape(value, limit=80)}', which is neither PARTITION:MiB nor a disk from b to p")
     return Swap(
         partition=_number(numbers, "SWAP's partition", 1, 128), size_mib=_number(numbers, "SWAP's size", 1, 1 << 20)
     )

@@ -130,9 +130,7 @@ class Reporter:
             act()
         except (OSError, Error) as e:
             self._silent.add(place)
-            logger.warning(
-                "instance=%s the %s cannot be written, this deployment is not told there: %s", self.instance, place, e
-            )
+            logger.warning("instance=%s the %s cannot be written and stays silent: %s", self.instance, place, e)
 
 
 def open_journal(run_dir: Path, instance: str) -> Journal | None:

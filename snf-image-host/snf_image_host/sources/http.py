@@ -183,7 +183,7 @@ def _next(url: str, location: str) -> str:
     try:
         check_url(target)
     except ValueError as e:
-        raise PeerError(f"{escape(url, limit=200)} redirects to {escape(location, limit=200)!r}: {e}") from None
+        raise PeerError(f"{escape(url, limit=200)} redirects to '{escape(location, limit=200)}': {e}") from None
     if urlsplit(url).scheme.lower() == "https" and urlsplit(target).scheme.lower() == "http":
         raise PeerError(
             f"{escape(url, limit=200)} redirects from https: to {escape(target, limit=200)}; give that itself"

@@ -58,7 +58,7 @@ def relative_name(image: LocalImage, folder: Path) -> str:
     below = f"{folder}/"
     if not image.name.startswith(below):
         raise UserError(
-            f"img_id names {escape(image.name)!r}, which is not below the image folder {folder}; move the image there"
+            f"img_id names '{escape(image.name)}', which is not below the image folder {folder}; move the image there"
         )
     return image.name.removeprefix(below)
 
@@ -85,7 +85,7 @@ def open_local(image: LocalImage, folder: Path) -> Iterator[OpenFile]:
             raise UserError(_sentence(name, folder, e)) from e
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"the image {escape(name)!r} of {folder} is not a regular file")
+            raise UserError(f"the image '{escape(name)}' of {folder} is not a regular file")
         yield OpenFile(fd=fd, name=escape(name), size=found.st_size)
 
 
@@ -96,4 +96,4 @@ def _sentence(name: str, folder: Path, e: OSError) -> str:
         why = f"is not there; put it into {folder} on this node, or correct img_id"
     else:
         why = f"cannot be opened: {e.strerror}"
-    return f"the image {escape(name)!r} of {folder} {why}"
+    return f"the image '{escape(name)}' of {folder} {why}"
