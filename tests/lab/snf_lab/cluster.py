@@ -65,6 +65,13 @@ def read_accel(node: Node) -> Accel:
 
 
 def plan_init(accel: Accel) -> list[str]:
+    hypervisor = {
+        "kernel_path": "",  # no kernel of the host's: instances boot from their disks
+        "serial_console": "true",
+        "vnc_bind_address": "",
+        "vhost_net": "false",  # on by default since Ganeti 3.1, and not every kernel has it
+        "kvm_path": accel.kvm_path,
+    }
     return [
         "gnt-cluster",
         "init",
@@ -75,8 +82,7 @@ def plan_init(accel: Accel) -> list[str]:
         f"--file-storage-dir={FILE_STORAGE}",
         f"--shared-file-storage-dir={SHARED_STORAGE}",
         f"--nic-parameters=mode=bridged,link={BRIDGE}",
-        # No kernel of the host's: instances boot from their disks.
-        f"--hypervisor-parameters=kvm:kernel_path=,serial_console=true,vnc_bind_address=,kvm_path={accel.kvm_path}",
+        f"--hypervisor-parameters=kvm:{','.join(f'{key}={value}' for key, value in hypervisor.items())}",
         f"--ipolicy-bounds-specs=min:{LEAST}/max:{MOST}",
         "--ipolicy-vcpu-ratio=64",
         "--no-etc-hosts",

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from snf_lab import apt, cluster, fabric, host_packages, packages, roots, sweep
 from snf_lab.node import Node, standard_binds
 from snf_lab.progress import Progress
 from snf_lab.state import MAX_NODES, RELEASES, TREE, LabConfig, State
+from snf_lab.ties import on_each
 from synnefo_light.errors import EnvironmentFault, Error, UserError
 from synnefo_light.log import logger
 from synnefo_light.run import Runner, run
@@ -116,16 +116,13 @@ class Lab:
             self.state.make_folders()
             settings = apt.read_settings(self._run)
             config = self._settle(LabConfig(release=release, nodes=nodes, dev=dev))
-            root = roots.ensure_root(self.state, RELEASES[config.release], settings, self.progress, self._run)
-            if config.root != root.name:
-                config = replace(config, root=root.name)
-                self.state.write_config(config)
+            config = self._ensure_root(config, settings)
+            root = self.state.cache / "roots" / config.root
             ours = packages.ensure_repo(self.state, root, settings, self.progress, self._run)
             self._erase_half_made()
-            self._boot_all(config)
-            if ours is not None:
-                self._each("install our packages", lambda n: packages.install(n, ours, dev=config.dev))
-            self._ensure_cluster()
+            self._boot(self.nodes, config)
+            self._install(self.nodes, config, ours)
+            self._ensure_cluster(config, ours)
 
     def boot(self, number: int) -> None:
         """Switch a node on again; one that is on stays as it is."""
@@ -202,38 +199,50 @@ class Lab:
         self.state.write_config(wanted)
         return wanted
 
-    def _boot_all(self, config: LabConfig) -> None:
+    def _ensure_root(self, config: LabConfig, settings: apt.AptSettings) -> LabConfig:
+        """A lab stays on the root that it was made on, also when the recipe has changed since."""
+        if config.root and (self.state.cache / "roots" / config.root).is_dir():
+            return config
+        root = roots.ensure_root(self.state, RELEASES[config.release], settings, self.progress, self._run)
+        config = replace(config, root=root.name)
+        self.state.write_config(config)
+        return config
+
+    def _boot(self, nodes: Sequence[Node], config: LabConfig) -> None:
         fabric.Fabric(self.state.netns, self._run).make_switch()
         binds = standard_binds(self.state, config)
-        if any(node.find_pid() is None for node in self.nodes):
-            self._each("boot", lambda node: node.boot(config, binds))
+        off = [node for node in nodes if node.find_pid() is None]
+        if off:
+            with self.progress.step(f"boot {_counted(off)}"):
+                on_each(off, lambda node: node.boot(config, binds))
 
-    def _each(self, title: str, act: Callable[[Node], None]) -> None:
-        """Do something on all nodes at once; the first error, if any, is raised when all have ended."""
-        nodes = self.nodes
-        what = f"{title} on {len(nodes)} nodes" if len(nodes) > 1 else f"{title} on the node"
-        with self.progress.step(what), ThreadPoolExecutor(len(nodes)) as pool:
-            for done in [pool.submit(act, node) for node in nodes]:
-                done.result()
+    def _install(self, nodes: Sequence[Node], config: LabConfig, ours: packages.OurPackages | None) -> None:
+        if ours is not None:
+            with self.progress.step(f"install our packages on {_counted(nodes)}"):
+                on_each(nodes, lambda node: packages.install(node, ours, dev=config.dev))
 
-    def _ensure_cluster(self) -> None:
+    def _ensure_cluster(self, config: LabConfig, ours: packages.OurPackages | None) -> None:
         master, nodes, step = self.master, self.nodes, self.progress.step
-        made = self._cluster_made
-        if made.exists():
+        joined = [node for node in nodes if cluster.has_ganeti_state(node)]
+        if self._cluster_made.exists():
             with step("start Ganeti's daemons"):
-                joined = [node for node in nodes if cluster.has_ganeti_state(node)]
                 cluster.start_daemons(joined, master=master)
         else:
             accel = cluster.read_accel(master)
             self.progress.say(f"   instances run under {accel.name.upper()}: {accel.reason}")
             with step("make the Ganeti cluster"):
                 cluster.make(master, accel, max_nodes=MAX_NODES)
-                made.touch()
+                self._cluster_made.touch()
         known = cluster.members(master)
-        for node in nodes:
-            if node.name not in known:
-                with step(f"add node {node.number} to the cluster"):
-                    cluster.add_node(master, node)
+        strangers = [node for node in nodes if node.name not in known]
+        if half := [node for node in strangers if node in joined]:
+            with step(f"make {_counted(half)} anew: joining the cluster was cut short"):
+                on_each(half, lambda node: node.erase())
+            self._boot(half, config)
+            self._install(half, config, ours)
+        for node in strangers:
+            with step(f"add node {node.number} to the cluster"):
+                cluster.add_node(master, node)
         self._trust_host_keys(nodes)
         with step("verify the cluster"):
             cluster.verify(master)
@@ -273,6 +282,10 @@ class Lab:
     @staticmethod
     def _ganeti_version(node: Node) -> str:
         return node.run(["dpkg-query", "--show", "--showformat=${Version}", "ganeti"]).text
+
+
+def _counted(nodes: Sequence[Node]) -> str:
+    return f"node {nodes[0].number}" if len(nodes) == 1 else f"{len(nodes)} nodes"
 
 
 def _start_logging(file: Path) -> None:

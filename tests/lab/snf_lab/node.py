@@ -17,6 +17,7 @@ from pathlib import Path
 
 from snf_lab import cgroups, fabric, mounts, nspawn, processes
 from snf_lab.state import RELEASES, TREE, LabConfig, State
+from snf_lab.ties import TIE
 from synnefo_light.errors import EnvironmentFault, ToolError
 from synnefo_light.run import PATH, Completed, Runner, run
 
@@ -89,13 +90,19 @@ class Node:
 
     # --- what one does with it
 
-    def enter(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> list[str]:
-        """The words that run a command inside the node, in an environment that has nothing of the host's."""
+    def enter(
+        self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, tied: bool = False
+    ) -> list[str]:
+        """The words that run a command inside the node, in an environment that has nothing of the host's.
+
+        A tied one is killed when we end: twice said, because nsenter starts the command as its child.
+        """
+        tie = TIE if tied else ()
         inside = {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8", **(env or {})}
         return [
-            *["sh", "-ec", JOIN_AND_EXEC, "sh", *map(str, self.cgroups("entered")), "--"],
+            *[*tie, "sh", "-ec", JOIN_AND_EXEC, "sh", *map(str, self.cgroups("entered")), "--"],
             *["nsenter", f"--target={self.pid}", "--mount", "--net", "--uts", "--ipc", "--pid", "--root", "--wd"],
-            *["--", "env", "--ignore-environment", *(f"{key}={value}" for key, value in inside.items())],
+            *["--", *tie, "env", "--ignore-environment", *(f"{key}={value}" for key, value in inside.items())],
             *(os.fspath(word) for word in argv),
         ]
 
@@ -112,7 +119,7 @@ class Node:
         result and of a ToolError is the command as given, not the words that entered the node."""
         words = [os.fspath(word) for word in argv]
         try:
-            done = self._host(self.enter(words, env=env), stdin=stdin, ok=ok, timeout_s=timeout_s)
+            done = self._host(self.enter(words, env=env, tied=True), stdin=stdin, ok=ok, timeout_s=timeout_s)
         except ToolError as e:
             raise ToolError(words, f"{e.outcome} on {self.name}", e.stderr) from e
         return Completed(argv=tuple(words), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)

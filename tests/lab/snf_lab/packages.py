@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from snf_lab.node import Node
 from snf_lab.progress import Progress, run_logged
 from snf_lab.roots import ARCHIVE_LIST
 from snf_lab.state import RELEASES, TREE, State, content_hash
+from snf_lab.ties import contained
+from synnefo_light.errors import ToolError
 from synnefo_light.run import Runner, run
 
 #: What an administrator would name; the rest must follow.
@@ -35,6 +38,8 @@ HELPER_BUILD = "snf-image-helper/vm/snf-image-helper-build"
 HELPER_PARTS = ("snf-image-helper/", "synnefo_light/")
 
 DIST_PACKAGES = "/usr/lib/python3/dist-packages"
+LOCK_WAIT_S = 120
+LOCK_WAIT = ("-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S}")
 MARKER = "/var/lib/synnefo-light-lab-installed"
 
 
@@ -122,7 +127,7 @@ def ensure_built(state: State, settings: AptSettings, progress: Progress, runner
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TREE / file.path, target, follow_symlinks=False)
         run_logged(
-            ["dpkg-buildpackage", "--build=binary", "--no-sign"],
+            contained(["dpkg-buildpackage", "--build=binary", "--no-sign"]),
             log=log,
             timeout_s=1800,
             env={**settings.environment, **({"HELPER": str(helper)} if helper else {})},
@@ -152,7 +157,7 @@ def _ensure_helper(
         making = _fresh(folder, ".making")
         mirror = ["--mirror", settings.mirror] if settings.mirror else []
         run_logged(
-            [TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirror],
+            contained([TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirror]),
             log=log,
             timeout_s=1800,
             env=dict(settings.environment),
@@ -215,9 +220,9 @@ def _ensure_closure(
         )
         (work / "apt.conf").write_text(conf)
         env = {**settings.environment, "APT_CONFIG": str(work / "apt.conf")}
-        run_logged(["apt-get", "update"], log=log, timeout_s=600, env=env, runner=runner)
+        run_logged(contained(["apt-get", "update"]), log=log, timeout_s=600, env=env, runner=runner)
         run_logged(
-            ["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS],
+            contained(["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS]),
             log=log,
             timeout_s=900,
             env=env,
@@ -271,10 +276,24 @@ def install(node: Node, ours: OurPackages, *, dev: bool) -> None:
         env = {"DEBIAN_FRONTEND": "noninteractive"}
         # The version is the same while the tree changes, so a later build has to be installed over the earlier one.
         words = ["--reinstall", *ours.names] if before else list(INSTALLED)
-        node.run(["apt-get", "update"], timeout_s=120, env=env)
-        node.run(["apt-get", "install", "--yes", "--no-install-recommends", *words], timeout_s=900, env=env)
+        _finish_interrupted(node)
+        node.run(["apt-get", *LOCK_WAIT, "update"], timeout_s=120, env=env)
+        node.run(["apt-get", *LOCK_WAIT, "install", "--yes", "--no-install-recommends", *words], timeout_s=900, env=env)
         node.write(MARKER, ours.digest.encode())
     bind_tree(node, dev=dev)
+
+
+def _finish_interrupted(node: Node) -> None:
+    """Finish an installation that was cut short; a dpkg that outlived its apt keeps the lock for a moment."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            node.run(["dpkg", "--configure", "--pending"], timeout_s=300, env={"DEBIAN_FRONTEND": "noninteractive"})
+            return
+        except ToolError as e:
+            if "lock" not in e.stderr or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def bind_tree(node: Node, *, dev: bool) -> None:
