@@ -19,7 +19,8 @@ import pytest
 from tests.deployments import SCRIPTS, environment, images, new_disk
 from tests.disk_images import make_disk
 
-TRACED = "execve,execveat,open,openat,openat2,mount,move_mount,fsopen,ioctl,read,pread64,readv,preadv,mmap"
+BIRTHS = "clone,clone3,fork,vfork"
+TRACED = f"{BIRTHS},execve,execveat,open,openat,openat2,mount,move_mount,fsopen,ioctl,read,pread64,readv,preadv,mmap"
 
 #: Programs that a deployment may execute.
 MAY_EXECUTE = {
@@ -33,6 +34,11 @@ MAY_IOCTL = re.compile(
     r"XFS_IOC_DIOINFO|0x[0-9a-f]+"
 )
 
+#: A new process or thread, whether or not strace saw the call in one piece: it is its parent's program until it execs.
+#: In a PID namespace of its own the number that strace uses stands in a comment.
+_CHILD = re.compile(
+    r"^(?P<pid>\d+)\s+(<\.\.\. )?(clone3?|v?fork)\b.* = (?P<own>\d+)( /\* (?P<outside>\d+) in strace's PID NS \*/)?$"
+)
 _CALL = re.compile(r"^(?P<pid>\d+)\s+(?P<name>\w+)\((?P<rest>.*)$")
 
 
@@ -49,6 +55,9 @@ class Trace:
         programs: dict[str, str] = {}
         found: list[str] = []
         for line in self.lines:
+            if (born := _CHILD.match(line)) is not None:
+                programs.setdefault(born["outside"] or born["own"], programs.get(born["pid"], ""))
+                continue
             match = _CALL.match(line)
             if match is None:
                 continue
@@ -90,7 +99,7 @@ def _may_not_open(path: str, disk: Path) -> bool:
 
 
 def traced(argv: Sequence[str], *, env: dict[str, str], disk: Path, image: Path | None, log: Path) -> Trace:
-    strace = ["strace", "-f", "-y", "-s", "256", "-e", f"trace={TRACED}", "-o", str(log), *argv]
+    strace = ["strace", "-f", "-y", "--pidns-translation", "-s", "256", "-e", f"trace={TRACED}", "-o", str(log), *argv]
     subprocess.run(strace, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=400, check=False)
     with open(log, errors="replace") as file:
         return Trace(lines=tuple(_joined(file)), disk=disk, image=image)
