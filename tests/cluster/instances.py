@@ -40,13 +40,13 @@ class Cluster:
         """A small image with a Debian-like tree in the node's image folder."""
         return make_disk(self.node.root / IMAGES / name, tree=tree, filesystem_mib=filesystem_mib)
 
-    def add(self, name: str, *, size: str = "96m", more: tuple[str, ...] = (), **parameters: str) -> Added:
+    def add(self, name: str, *, size: str = "96m", **parameters: str) -> Added:
         """An instance that is not started, from OS parameters; Ganeti's word on it, whatever it is."""
         words = ["gnt-instance", "add", "-t", "file", "--disk", f"0:size={size}", "-o", "snf-image+default"]
         words += ["--no-start", "--no-name-check", "--no-ip-check", "--no-wait-for-sync", "-B", "memory=128m"]
         for key, value in {"img_format": "diskdump", **parameters}.items():
             words += ["-O", f"{key}={quoted(value)}"]
-        done = self.node.run([*words, *more, name], ok=range(256), timeout_s=600)
+        done = self.node.run([*words, name], ok=range(256), timeout_s=600)
         return Added(name=name, ok=done.returncode == 0, output=(done.stdout + done.stderr).decode("utf-8", "replace"))
 
     def remove(self, name: str) -> None:
