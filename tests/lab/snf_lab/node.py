@@ -272,10 +272,11 @@ class Node:
 
 
 def standard_binds(state: State, config: LabConfig) -> tuple[nspawn.Bind, ...]:
-    """What every node sees of the host: the shared directory, the package repository, and with --dev the tree."""
+    """What every node sees of the host: the shared directory, the packages, the images, and with --dev the tree."""
     binds = [
         nspawn.Bind(source=state.shared, target=nspawn.SHARED_STORAGE, writable=True),
         nspawn.Bind(source=state.repo, target=nspawn.REPO),
+        nspawn.Bind(source=state.images, target=nspawn.IMAGES),
     ]
     if config.dev:
         binds.append(nspawn.Bind(source=TREE, target=nspawn.TREE))

@@ -15,6 +15,7 @@ FILE_STORAGE = "/srv/ganeti/file-storage"
 SHARED_STORAGE = "/srv/ganeti/shared-file-storage"
 REPO = "/srv/synnefo-light-repo"
 TREE = "/srv/synnefo-light-tree"
+IMAGES = "/srv/synnefo-light-images"
 LOOP_DEVICES = 64
 
 #: Given to a node when the host has them. Disks of the host are not among them.
@@ -100,4 +101,4 @@ def node_files(number: int, *, machine_id: str) -> tuple[NodeFile, ...]:
 
 
 #: Folders that Ganeti expects and does not make.
-NODE_FOLDERS = ("var/log/ganeti/extstorage", FILE_STORAGE[1:], SHARED_STORAGE[1:], REPO[1:], TREE[1:])
+NODE_FOLDERS = ("var/log/ganeti/extstorage", FILE_STORAGE[1:], SHARED_STORAGE[1:], REPO[1:], TREE[1:], IMAGES[1:])

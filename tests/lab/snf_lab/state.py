@@ -4,7 +4,7 @@
     STATE/cache/roots/NAME/        a Debian root per release; NAME ends in the hash of its recipe
     STATE/cache/packages/HASH/     our .debs, by the hash of the tree they were built from
     STATE/cache/closure/HASH/      the .debs that ours depend on, by root and dependencies
-    STATE/cache/images/            disk images
+    STATE/cache/images/            disk images; every node sees them, read-only
     STATE/run/lab.json             what this lab is: release, number of nodes, developer option
     STATE/run/netns/{switch,nodeN} network namespaces, bind-mounted onto files
     STATE/run/nodes/N/             root (the mounted overlay), upper and work (its writes), console.log
@@ -86,6 +86,10 @@ class State:
         return self.path / "cache"
 
     @property
+    def images(self) -> Path:
+        return self.cache / "images"
+
+    @property
     def run(self) -> Path:
         return self.path / "run"
 
@@ -109,7 +113,7 @@ class State:
         return self.run / "nodes" / str(number)
 
     def make_folders(self) -> None:
-        for folder in (self.cache, self.log, self.shared, self.repo, self.netns):
+        for folder in (self.images, self.log, self.shared, self.repo, self.netns):
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
