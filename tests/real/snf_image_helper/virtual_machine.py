@@ -19,7 +19,6 @@ import pytest
 
 from synnefo_light import __version__
 from synnefo_light.manifest import (
-    Disk,
     Failed,
     Finished,
     Manifest,
@@ -81,12 +80,12 @@ def manifest(disks: list[Path], fields: Mapping[str, object]) -> Manifest:
     return build({**basic, "disks": plain, **fields}, Manifest)
 
 
-def run(*disks: Path, timeout_s: float = 120, raw_manifest: bytes | None = None, **fields: object) -> Outcome:
-    """Boot the VM on the disks, with a manifest of `fields`, and wait for its end."""
+def run(*disks: Path, asked: Mapping[str, object] | None = None, raw_manifest: bytes | None = None) -> Outcome:
+    """Boot the VM on the disks, with a manifest that asks for `asked`, and wait for its end."""
     folder = image()
     with tempfile.TemporaryDirectory() as work:
         given, channel, console = Path(work, "manifest"), Path(work, "channel"), Path(work, "console")
-        given.write_bytes(raw_manifest if raw_manifest is not None else encode(manifest(list(disks), fields)))
+        given.write_bytes(raw_manifest if raw_manifest is not None else encode(manifest(list(disks), asked or {})))
         started = time.monotonic()
         done = subprocess.run(
             [
@@ -101,7 +100,7 @@ def run(*disks: Path, timeout_s: float = 120, raw_manifest: bytes | None = None,
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=timeout_s,
+            timeout=120,
             check=False,
         )
         seconds = time.monotonic() - started

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from snf_image_helper.image import Entry, Filesystem, FilesystemKind, Image, Kind, Root, RootPath
 from snf_image_helper.partitions import LINUX_MBR, SECTOR, Partition, Table
+
 from synnefo_light.manifest import Manifest
 from synnefo_light.records import build
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
 from snf_image_helper.layout import SwapPartition, plan_table
 from snf_image_helper.partitions import SECTOR, Table, TableError, parse_table
+
 from tests.unit.snf_image_helper.fake_image import FakeDisk, mbr_sector
 from tests.unit.snf_image_helper.test_partitions import gpt_disk
 

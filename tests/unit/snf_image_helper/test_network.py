@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Mapping
 
+import pytest
 from snf_image_helper.actions import Action, RemoveFile, Warn, WriteFile
 from snf_image_helper.distribution import NetworkStack, network_stack
 from snf_image_helper.image import RootPath
 from snf_image_helper.renderers import is_on_link
 from snf_image_helper.tasks.network import plan
+
 from tests.unit.snf_image_helper.fake_image import Link, fake_image, manifest
 
 Tree = dict[str, str | bytes | Link | None]
@@ -21,8 +23,8 @@ NETPLAN: Tree = {"usr/sbin/netplan": "", "etc/netplan/50-cloud-init.yaml": "netw
 NIC = {"mac": "aa:00:00:00:00:01", "ipv4": "dhcp"}
 
 
-def planned(tree: Tree, *nics: dict[str, object]) -> list[Action]:
-    return list(plan(fake_image(tree), manifest(nics=list(nics or [NIC]))))
+def planned(tree: Tree, *nics: Mapping[str, object]) -> list[Action]:
+    return list(plan(fake_image(tree), manifest(nics=[dict(nic) for nic in nics or [NIC]])))
 
 
 def paths(actions: list[Action]) -> list[str]:
@@ -97,7 +99,7 @@ DNS = {**NIC, "nameservers": ["10.0.0.2"]}
         (NETWORKD, DNS, True),
     ],
 )
-def test_resolv_conf_is_written_where_nobody_else_does(tree: Tree, nic: dict[str, object], written: bool) -> None:
+def test_resolv_conf_is_written_where_nobody_else_does(tree: Tree, nic: Mapping[str, object], written: bool) -> None:
     assert ("/etc/resolv.conf" in paths(planned(tree, nic))) is written
 
 

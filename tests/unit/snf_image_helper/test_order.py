@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-
 from snf_image_helper.order import Phase, TaskInfo, TaskOrderError, order
 from snf_image_helper.tasks import TASKS
+
 from synnefo_light import manifest
 
 

@@ -6,7 +6,6 @@ import struct
 import zlib
 
 import pytest
-
 from snf_image_helper.partitions import (
     GPT_ENTRY,
     GPT_HEADER,
@@ -18,6 +17,7 @@ from snf_image_helper.partitions import (
     TableError,
     parse_table,
 )
+
 from tests.unit.snf_image_helper.fake_image import FakeDisk, mbr_sector
 
 SECTORS = 131072  # 64 MiB

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 
 import pytest
-
 from snf_image_helper.actions import (
     Action,
     CheckFilesystem,
@@ -27,6 +26,7 @@ from snf_image_helper.partitions import SWAP_MBR, Mbr, Partition
 from snf_image_helper.tasks import TASKS
 from snf_image_helper.tasks.hostname import render_hosts
 from snf_image_helper.tasks.password import keys_path, render_keys, render_shadow
+
 from tests.unit.snf_image_helper.fake_image import TODAY, Link, fake_image, linux, manifest, mbr_sector
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home/user:/bin/bash\nold:OLDHASH:5:5::/:/bin/sh\n"
@@ -100,7 +100,7 @@ def test_umount_umounts() -> None:
 @pytest.mark.parametrize(
     ("hosts", "hostname", "result"),
     [
-        (None, "web1", "127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\tweb1\n".replace("::1\tlocalhost\n127.0.1.1\tweb1", "127.0.1.1\tweb1\n::1\tlocalhost")),
+        (None, "web1", "127.0.0.1\tlocalhost\n127.0.1.1\tweb1\n::1\tlocalhost\n"),
         ("127.0.0.1 localhost\n", "web1.example.org", "127.0.0.1 localhost\n127.0.1.1\tweb1.example.org web1\n"),
         ("127.0.1.1 image\n::1 x", "web1", "127.0.1.1\tweb1\n::1 x\n"),
         ("# a\n127.0.1.1 image\n127.0.1.1 again\n", "web1", "# a\n127.0.1.1\tweb1\n"),
@@ -108,7 +108,7 @@ def test_umount_umounts() -> None:
         ("10.0.0.1 gw\n", "web1", "10.0.0.1 gw\n127.0.1.1\tweb1\n"),
         ("127.0.1.1\tweb1\n", "web1", "127.0.1.1\tweb1\n"),
     ],
-)  # fmt: skip
+)
 def test_hosts_has_one_line_for_the_hosts_own_name(hosts: str | None, hostname: str, result: str) -> None:
     assert render_hosts(hosts, hostname) == result
 
@@ -210,7 +210,7 @@ def test_a_password_that_stood_in_passwd_moves_to_shadow() -> None:
 
 
 def test_a_user_that_does_not_exist_is_named_with_those_that_do() -> None:
-    with pytest.raises(ImageError, match="user nobody is not in .* which has old, root, user"):
+    with pytest.raises(ImageError, match=r"user nobody is not in .* which has old, root, user"):
         planned("password", fake_image(USERS), passwords=[{"user": "nobody", "hashed": HASH}])
     with pytest.raises(ImageError, match="user nobody"):
         planned("password", fake_image(USERS), users=["nobody"], authorized_keys="ssh-ed25519 A")
