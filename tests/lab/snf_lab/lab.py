@@ -231,6 +231,7 @@ class Lab:
             accel = cluster.read_accel(master)
             self.progress.say(f"   instances run under {accel.name.upper()}: {accel.reason}")
             with step("make the Ganeti cluster"):
+                self._cluster_begun.touch()
                 cluster.make(master, accel, max_nodes=MAX_NODES)
                 self._cluster_made.touch()
         known = cluster.members(master)
@@ -252,14 +253,18 @@ class Lab:
         """Written when the cluster has been made to its end."""
         return self.state.run / "cluster-made"
 
+    @property
+    def _cluster_begun(self) -> Path:
+        """Written when its making begins."""
+        return self.state.run / "cluster-begun"
+
     def _erase_half_made(self) -> None:
         """Ganeti does not take up a `gnt-cluster init` that died; a node made anew costs seconds."""
-        if self._cluster_made.exists():
+        if self._cluster_made.exists() or not self._cluster_begun.exists():
             return
-        for node in self.nodes:
-            if (node.folder / "upper/var/lib/ganeti/server.pem").exists():
-                with self.progress.step(f"make node {node.number} anew: its cluster was not finished"):
-                    node.erase()
+        with self.progress.step(f"make {_counted(self.nodes)} anew: the cluster was not finished"):
+            on_each(self.nodes, lambda node: node.erase())
+            self._cluster_begun.unlink()
 
     def _trust_host_keys(self, nodes: Sequence[Node]) -> None:
         """So that plain `ssh node2` works from every node: Ganeti has a known_hosts of its own."""
