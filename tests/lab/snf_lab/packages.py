@@ -21,7 +21,6 @@ from snf_lab.node import Node
 from snf_lab.progress import Progress, run_logged
 from snf_lab.roots import ARCHIVE_LIST
 from snf_lab.state import RELEASES, TREE, State, content_hash
-from snf_lab.ties import contained
 from synnefo_light.errors import ToolError
 from synnefo_light.run import Runner, run
 
@@ -127,8 +126,9 @@ def ensure_built(state: State, settings: AptSettings, progress: Progress, runner
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TREE / file.path, target, follow_symlinks=False)
         run_logged(
-            contained(["dpkg-buildpackage", "--build=binary", "--no-sign"]),
+            ["dpkg-buildpackage", "--build=binary", "--no-sign"],
             log=log,
+            contain=True,
             timeout_s=1800,
             env={**settings.environment, **({"HELPER": str(helper)} if helper else {})},
             cwd=tree,
@@ -157,8 +157,9 @@ def _ensure_helper(
         making = _fresh(folder, ".making")
         mirror = ["--mirror", settings.mirror] if settings.mirror else []
         run_logged(
-            contained([TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirror]),
+            [TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirror],
             log=log,
+            contain=True,
             timeout_s=1800,
             env=dict(settings.environment),
             cwd=TREE,
@@ -220,10 +221,11 @@ def _ensure_closure(
         )
         (work / "apt.conf").write_text(conf)
         env = {**settings.environment, "APT_CONFIG": str(work / "apt.conf")}
-        run_logged(contained(["apt-get", "update"]), log=log, timeout_s=600, env=env, runner=runner)
+        run_logged(["apt-get", "update"], log=log, contain=True, timeout_s=600, env=env, runner=runner)
         run_logged(
-            contained(["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS]),
+            ["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS],
             log=log,
+            contain=True,
             timeout_s=900,
             env=env,
             runner=runner,

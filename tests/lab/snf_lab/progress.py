@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from snf_lab.ties import contained
 from synnefo_light import files
 from synnefo_light.errors import ToolError
 from synnefo_light.log import escape
@@ -192,11 +193,16 @@ def run_logged(
     timeout_s: float,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    contain: bool = False,
     runner: Runner = run,
 ) -> None:
-    """Run a program whose output is long: it goes to the end of `log` while it runs. Raises ToolError as `run` does."""
+    """Run a program whose output is long: it goes to the end of `log` while it runs. Raises ToolError as `run` does.
+
+    With `contain` nothing that it starts or mounts outlives it, or us (see `ties`).
+    """
     script = 'log=$1; shift; exec "$@" >>"$log" 2>&1'
     try:
-        runner(["sh", "-c", script, "sh", log, *argv], timeout_s=timeout_s, env=env, cwd=cwd)
+        words = contained(argv) if contain else argv
+        runner(["sh", "-c", script, "sh", log, *words], timeout_s=timeout_s, env=env, cwd=cwd)
     except ToolError as e:
         raise ToolError([str(word) for word in argv], e.outcome, "\n".join(tail(log))) from e

@@ -12,7 +12,6 @@ from pathlib import Path
 from snf_lab.apt import AptSettings
 from snf_lab.progress import Progress, run_logged
 from snf_lab.state import Release, State, content_hash
-from snf_lab.ties import contained
 from synnefo_light.run import Runner, run
 
 PACKAGES = (
@@ -108,8 +107,9 @@ def ensure_root(
             shutil.rmtree(left)
         making = folder / f".{final.name}"
         run_logged(
-            contained(plan_mmdebstrap(release, making, settings)),
+            plan_mmdebstrap(release, making, settings),
             log=log,
+            contain=True,
             timeout_s=1800,
             env=dict(settings.environment),
             runner=runner,

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, lab: Lab) -> int:
     if not arguments.words:
-        raise UsageError("./lab x N needs a command, such as ./lab x 1 gnt-node list")
+        raise UsageError("a command is missing, such as ./lab x 1 gnt-node list")
     lab.node(arguments.node).replace_process(arguments.words)
     return 0
 
