@@ -24,6 +24,7 @@ from snf_image_host import accel
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.copy import Copied, copy
 from snf_image_host.helper import Accel, HelperImage, Ran, VmDisk, find_image, launch, limit_of, plan_vm
+from snf_image_host.interrupts import Interrupted, undisturbed
 from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
 from snf_image_host.params import Parameters
 from snf_image_host.plan import PlannedDisk, check_size, plan_disks, plan_manifest, plan_rename
@@ -33,14 +34,10 @@ from snf_image_host.sources import HttpImage, LocalImage, OpenImage
 from snf_image_host.sources.local import open_local
 from snf_image_host.target import Target, open_target
 from synnefo_light import __version__
-from synnefo_light.errors import EnvironmentFault, Error
+from synnefo_light.errors import Error
 from synnefo_light.ganeti import OsEnv
 from synnefo_light.log import logger
 from synnefo_light.manifest import TASKS, Manifest, encode
-
-
-class Interrupted(EnvironmentFault):
-    """Somebody sent SIGTERM, SIGINT or SIGHUP."""
 
 
 class DiskState(enum.Enum):
@@ -128,7 +125,11 @@ def rename(env: OsEnv, parameters: Parameters, settings: Settings, console: Cons
 
 def explain(instance: str, error: BaseException, state: Deployment) -> str:
     """The one sentence about a failed deployment: what failed, what became of the disk, what to do."""
-    what = str(error) if isinstance(error, Error) else f"a fault of snf-image itself ({type(error).__name__}: {error})"
+    what = (
+        str(error)
+        if isinstance(error, Error | Interrupted)
+        else f"a fault of snf-image itself ({type(error).__name__}: {error})"
+    )
     return (
         f"{instance} was not deployed: {what}; {state.disk.value}; mend that and run "
         f"`gnt-instance reinstall {instance}`, or give up with `gnt-instance remove {instance}`"
@@ -234,8 +235,9 @@ def _wipe(target: Target, state: Deployment) -> None:
     """The undo of a deployment. Goes on whatever happens, and leaves its outcome in `state`."""
     state.disk = DiskState.LEFT
     try:
-        target.wipe_ends()
-        state.disk = DiskState.WIPED
+        with undisturbed():
+            target.wipe_ends()
+            state.disk = DiskState.WIPED
     except (Error, OSError) as e:
         logger.error("disk=%s could not be wiped: %s", target.path, e)
 

@@ -2,13 +2,15 @@
 
     this process ── setpriv(dies with us) ─ prlimit ─ unshare(own network, IPC, names, mounts, processes)
                                                          └─ timeout, process 1 of its namespace
-                                                              └─ setpriv(no user, no groups, no capabilities) ─ qemu
+                                                              └─ setpriv(no user, no capabilities) ─ sh ─ qemu
 
 Whatever ends this process, or `unshare`, or `timeout`, ends all that is below at once: the kernel kills a process
-namespace whose process 1 dies. QEMU gets no path to a disk: it is handed descriptors that are already open, the
-manifest among them as a sealed memory file that never touches a host disk. What comes back are three sockets: console,
-messages and QEMU's own errors, each bounded (channel.py). Their end shows that no process of the VM holds them any
-more, so after it nothing writes to the disk.
+namespace whose process 1 dies. But prctl(PR_SET_PDEATHSIG) comes too late for a parent that has died just before, so
+`sh` is a gate: it says that everything before it is in place and starts QEMU only when we answer.
+
+QEMU gets no path to a disk: it is handed descriptors that are already open, the manifest among them as a sealed memory
+file that never touches a host disk. What comes back are sockets: console, messages and QEMU's own errors, each bounded
+(channel.py). Their end shows that no process of the VM holds them any more, so after it nothing writes to the disk.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ import grp
 import os
 import pwd
 import selectors
-import signal
 import socket
 import subprocess
 import time
@@ -31,6 +32,7 @@ from typing import Final, Literal
 import psutil
 
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
+from snf_image_host.interrupts import undisturbed
 from snf_image_host.settings import Settings
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import read_bounded
@@ -49,6 +51,9 @@ STDERR_LIMIT: Final = 64 << 10
 SAMPLE_S: Final = 0.25
 DEATH_S: Final = 30.0
 KERNEL_OPTIONS: Final = "console=ttyS0 quiet panic=-1 reboot=t nokaslr mitigations=off"
+
+#: Says on stdin, a socket, that it is there; an answer starts QEMU, an end of the socket (we died) ends it.
+GATE: Final = 'echo ready >&0; read -r go && exec "$@" </dev/null'
 
 #: -cpu by accelerator. Bare "host" aborts where the host offers MSRs that KVM cannot set.
 CPU: Final[dict[Accel, str]] = {"kvm": "max,-arch-capabilities", "tcg": "max"}
@@ -169,6 +174,7 @@ def plan_command(vm: Vm, disks: Sequence[VmDisk], *, console: int, messages: int
         *("timeout", "-s", "KILL", str(vm.limit_s), "setpriv", "--reuid", str(vm.uid), "--regid", str(vm.gid)),
         *(("--groups", ",".join(map(str, vm.groups))) if vm.groups else ("--clear-groups",)),
         *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig", "KILL", "--"),
+        *("sh", "-c", GATE, "gate"),
         *(vm.qemu, "-name", "snf-image-helper", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-machine", "q35,usb=off,vmport=off", "-accel", ACCEL[vm.accel], "-cpu", CPU[vm.accel]),
@@ -226,18 +232,18 @@ def _run(
     console: ConsoleLog,
     on_message: OnMessage,
 ) -> Ran:
-    pairs = [socket.socketpair() for _ in range(3)]
+    pairs = [socket.socketpair() for _ in range(4)]
     ours, theirs = zip(*pairs, strict=True)
     for end in (*ours, *theirs):
         stack.callback(end.close)
     command = plan_command(vm, disks, console=theirs[0].fileno(), messages=theirs[1].fileno())
     logger.debug("run %s", " ".join(command))
     started = time.monotonic()
-    with _undisturbed():
+    with undisturbed():
         # Not through run.py: we must listen while it lives. From the main thread, to whose death `setpriv` binds it.
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=theirs[3],
             stdout=theirs[2],
             stderr=theirs[2],
             pass_fds=[disk.fd for disk in disks] + [theirs[0].fileno(), theirs[1].fileno()],
@@ -261,7 +267,12 @@ def _run(
     def stderr(data: bytes) -> None:
         errors.extend(data[: STDERR_LIMIT - len(errors)])
 
-    with contextlib.closing(_listen(dict(zip(ours, (console.feed, messages, stderr), strict=True)))) as heard:
+    def gate(data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            ours[3].send(b"go\n")
+
+    sinks = dict(zip(ours, (console.feed, messages, stderr, gate), strict=True))
+    with contextlib.closing(_listen(sinks)) as heard:
         for _ in heard:
             watch.sample()
             if time.monotonic() - started > vm.limit_s:
@@ -295,16 +306,6 @@ def sealed_memory(content: bytes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No signal handler of ours runs in between: a process that was started has its undo registered."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(sinks: dict[socket.socket, Callable[[bytes], None]]) -> Generator[None, None, None]:
@@ -342,15 +343,16 @@ def _see_dead(process: subprocess.Popen[bytes], ends: Sequence[socket.socket]) -
         process.kill()
     deadline = time.monotonic() + DEATH_S
     try:
-        process.wait(timeout=DEATH_S)
-        for end in ends:
-            while True:
-                end.settimeout(max(0.01, deadline - time.monotonic()))
-                try:
-                    if not end.recv(64 << 10):
+        with undisturbed():
+            process.wait(timeout=DEATH_S)
+            for end in ends:
+                while True:
+                    end.settimeout(max(0.01, deadline - time.monotonic()))
+                    try:
+                        if not end.recv(64 << 10):
+                            break
+                    except ConnectionResetError:
                         break
-                except ConnectionResetError:
-                    break
     except (subprocess.TimeoutExpired, TimeoutError):
         raise EnvironmentFault(
             f"the helper VM (process {process.pid}) could not be killed within {DEATH_S:g} s and may still write "

@@ -10,18 +10,17 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from snf_image_host import accel, deploy, journal, transfer, watch
 from snf_image_host.channel import ConsoleLog
-from snf_image_host.deploy import Deployment, Interrupted
+from snf_image_host.deploy import Deployment
 from snf_image_host.helper import find_image
+from snf_image_host.interrupts import Interrupted, signals_raise
 from snf_image_host.params import PARAMETERS, Parameters, parse_parameters, render_parameters_list
 from snf_image_host.plan import check_parameters
 from snf_image_host.properties import PROPERTIES
@@ -75,9 +74,9 @@ def _guarded(act: Callable[[], int], *, verbose: bool) -> int:
     """Run `act`; an Error becomes its sentence and exit code, anything else our bug with its traceback."""
     log.set_up(verbose=verbose)
     try:
-        with _signals_raise():
+        with signals_raise():
             return act()
-    except Error as e:
+    except (Error, Interrupted) as e:
         _say(f"snf-image: {e}")
         return e.exit_code
     except BrokenPipeError:
@@ -87,24 +86,6 @@ def _guarded(act: Callable[[], int], *, verbose: bool) -> int:
         traceback.print_exc()
         _say(f"snf-image: a fault of snf-image itself: {type(e).__name__}: {e}")
         return EXIT_BUG
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP raise Interrupted once; further ones do not disturb the clean-up."""
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in wanted:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(f"it was interrupted by {signal.Signals(number).name}")
-
-    before = {number: signal.signal(number, interrupt) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- what Ganeti calls
@@ -138,8 +119,8 @@ def _create(environ: Mapping[str, str], settings: Settings) -> int:
                 held.callback(_append_console, log_file, console)
             reporter.finished(deploy.create(env, parameters, settings, reporter, console, state))
             return 0
-        except Exception as e:
-            if not isinstance(e, Error):
+        except (Exception, Interrupted) as e:
+            if not isinstance(e, Error | Interrupted):
                 traceback.print_exc()
             sentence = deploy.explain(env.instance, e, state)
             if reporter is not None:
@@ -147,7 +128,7 @@ def _create(environ: Mapping[str, str], settings: Settings) -> int:
                 reporter.failed(sentence)
                 logger.info("instance=%s the log is %s", env.instance, settings.log_dir / f"{env.instance}.log")
             _say(f"snf-image: {sentence}")
-            return e.exit_code if isinstance(e, Error) else EXIT_BUG
+            return e.exit_code if isinstance(e, Error | Interrupted) else EXIT_BUG
 
 
 def _rename(environ: Mapping[str, str], settings: Settings) -> int:
@@ -155,7 +136,7 @@ def _rename(environ: Mapping[str, str], settings: Settings) -> int:
     console = ConsoleLog()
     try:
         done = deploy.rename(env, _asked(env.parameters, env.variant, settings), settings, console)
-    except Error as e:
+    except (Error, Interrupted) as e:
         for line in console.lines()[-10:]:
             logger.info("console: %s", line)
         _say(f"snf-image: {deploy.explain_rename(env, e)}")

@@ -25,7 +25,7 @@ TRACED = f"{BIRTHS},execve,execveat,open,openat,openat2,mount,move_mount,fsopen,
 #: Programs that a deployment may execute.
 MAY_EXECUTE = {
     *("create", "python3", "python3.11", "python3.12", "python3.13", "env"),
-    *("setpriv", "timeout", "prlimit", "unshare", "qemu-system-x86_64"),
+    *("setpriv", "timeout", "prlimit", "unshare", "sh", "qemu-system-x86_64"),
 }
 #: ioctls that ask nothing about content: terminals, file flags, KVM, eventfd-like plumbing, extent sharing.
 MAY_IOCTL = re.compile(

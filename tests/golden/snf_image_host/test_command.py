@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snf_image_host.helper import HelperImage, Vm, VmDisk, plan_command
+from snf_image_host.helper import GATE, HelperImage, Vm, VmDisk, plan_command
 
 HERE = Path(__file__).parent
 IMAGE = HelperImage(folder=Path("/usr/lib/snf-image-helper"), version="0.1.0")
@@ -64,7 +64,8 @@ def test_the_vm_has_no_network_and_no_privilege(name: str) -> None:
     assert sandbox == "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
     # The user is changed last, so that nothing of the chain before it runs as the stranger.
     assert words[words.index("--reuid") - 1] == "setpriv"
-    assert words[words.index("--", words.index("--reuid")) + 1] == "qemu-system-x86_64"
+    last = words.index("--", words.index("--reuid")) + 1
+    assert words[last : last + 5] == ("sh", "-c", GATE, "gate", "qemu-system-x86_64")
 
 
 def test_a_writable_disk_is_the_only_thing_that_is_writable() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -132,9 +133,10 @@ def test_each_deployment_has_a_journal_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_same_instance_twice_is_refused_and_another_is_not(tmp_path: Path) -> None:
-    with journal.only_deployment(tmp_path, "web1"), journal.only_deployment(tmp_path, "web2"):
+    with contextlib.ExitStack() as held:
+        held.enter_context(journal.only_deployment(tmp_path, "web1"))
+        held.enter_context(journal.only_deployment(tmp_path, "web2"))
         with pytest.raises(EnvironmentFault, match="another deployment of web1 is running"):
-            with journal.only_deployment(tmp_path, "web1"):
-                pass
+            held.enter_context(journal.only_deployment(tmp_path, "web1"))
     with journal.only_deployment(tmp_path, "web1"):
         pass
