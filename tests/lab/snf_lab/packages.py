@@ -30,6 +30,9 @@ INSTALLED = ("synnefo-light-node",)
 #: What tests want to install on a node besides: offered by the repository, installed by those tests alone.
 FOR_TESTS = ("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl")
 
+#: What tests take apart without installing it.
+FOR_READING = ("netplan.io", "ifupdown")
+
 #: Parts of the tree that no package is made of.
 NOT_PACKAGED = ("tests/", ".ci/", "lab")
 HELPER_BUILD = "snf-image-helper/vm/snf-image-helper-build"
@@ -202,7 +205,7 @@ def _ensure_closure(
     ]
     folder = state.cache / "closure"
     codename = root.name.partition("-")[0]
-    final = folder / f"{codename}-{content_hash(root.name, *INSTALLED, *FOR_TESTS, *declared)}"
+    final = folder / f"{codename}-{content_hash(root.name, *INSTALLED, *FOR_TESTS, *FOR_READING, *declared)}"
     if final.is_dir():
         return final
     log = state.log / "closure.log"
@@ -223,7 +226,7 @@ def _ensure_closure(
         env = {**settings.environment, "APT_CONFIG": str(work / "apt.conf")}
         run_logged(["apt-get", "update"], log=log, contain=True, timeout_s=600, env=env, runner=runner)
         run_logged(
-            ["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS],
+            ["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS, *FOR_READING],
             log=log,
             contain=True,
             timeout_s=900,
