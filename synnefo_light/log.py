@@ -7,7 +7,6 @@ A secret is a `Secret`: whatever formats it gets `***`.
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import sys
 from pathlib import Path
 
@@ -63,7 +62,10 @@ def set_up(*, verbose: bool = False, file: Path | None = None, syslog: str | Non
     if file is not None:
         handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
     if syslog is not None and Path("/dev/log").exists():
-        to_syslog = logging.handlers.SysLogHandler("/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON)
+        # Brings pickle and sockets, which the helper VM should not wait for: it may start in emulation.
+        from logging.handlers import SysLogHandler
+
+        to_syslog = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
         to_syslog.ident = f"{syslog}: "
         handlers.append(to_syslog)
     for handler in handlers:
