@@ -19,6 +19,6 @@ def real_node() -> Iterator[Fake]:
     """A node with QEMU and the helper VM's image."""
     helper = real_helper()
     if helper is None:
-        pytest.skip("there is no image of the helper VM; build one into build/helper, or name one in SNF_HELPER")
+        pytest.skip("there is no image of the helper VM; build one into build/helper, or name one in SNF_HELPER_IMAGE")
     with fake_node(helper=helper) as made:
         yield made

@@ -24,8 +24,12 @@ COMMAND = TREE / "snf-image-host" / "snf-image"
 SCRIPTS = TREE / "snf-image-host" / "os"
 PARAMETERS = {"img_id": "small.raw", "img_format": "diskdump"}
 
-#: Where an image of the helper VM may be; SNF_HELPER names another folder.
-HELPERS = (Path(os.environ.get("SNF_HELPER", "/nonexistent")), Path("/usr/lib/snf-image-helper"), TREE / "build/helper")
+#: Where an image of the helper VM may be; SNF_HELPER_IMAGE names another folder.
+HELPERS = (
+    Path(os.environ.get("SNF_HELPER_IMAGE", "/nonexistent")),
+    Path("/usr/lib/snf-image-helper"),
+    TREE / "build/helper",
+)
 
 
 def real_helper() -> Path | None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from pathlib import Path
 
 import pytest
 from snf_image_host.sources import LocalImage
-from snf_image_host.sources.http import may_connect
+from snf_image_host.sources.http import AddressRefused, connect, may_connect
 from snf_image_host.sources.local import relative_name
 
 from synnefo_light.errors import UserError
@@ -38,6 +39,16 @@ from synnefo_light.errors import UserError
 )
 def test_images_do_not_come_from_special_addresses(address: str, *, allowed: bool) -> None:
     assert may_connect(ipaddress.ip_address(address), ()) is allowed
+
+
+def test_the_address_that_is_checked_is_the_one_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: a name that first answers with a good address and then with a bad one."""
+    answers = [[(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: answers.pop(0))
+    monkeypatch.setattr(socket, "socket", lambda *a: pytest.fail("a connection was begun"))
+    with pytest.raises(AddressRefused, match=r"has the address 127\.0\.0\.1"):
+        connect("rebind.example", 80, networks=(), timeout_s=1)
+    assert answers == [], "the name was resolved once"
 
 
 def test_a_list_of_networks_replaces_the_rule() -> None:

@@ -1,0 +1,71 @@
+"""snf-image(7) and snf-image(8) against the code, both ways: all that is there is documented, nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from snf_image_host import journal
+from snf_image_host.params import PARAMETERS
+from snf_image_host.properties import PROPERTIES
+from snf_image_host.settings import Settings
+
+from synnefo_light import errors
+
+TREE = Path(__file__).resolve().parents[3]
+PAGE = (TREE / "man" / "snf-image.7.md").read_text()
+COMMAND = (TREE / "man" / "snf-image.8.md").read_text()
+
+
+def section(page: str, title: str) -> str:
+    _, _, rest = page.partition(f"\n# {title}\n")
+    assert rest, f"there is no section {title}"
+    return rest.partition("\n# ")[0]
+
+
+def table(title: str) -> list[tuple[str, ...]]:
+    """The rows of the table in a section, without its head."""
+    lines = [line for line in section(PAGE, title).splitlines() if line.startswith("|")]
+    rows = [line.strip("|").replace("\\|", "\x00").split("|") for line in lines[2:]]
+    return [tuple(cell.strip().replace("\x00", "|") for cell in row) for row in rows]
+
+
+def test_the_parameters_are_those_of_the_table() -> None:
+    assert table("OS PARAMETERS") == [(p.name, p.kind, p.default, p.summary) for p in PARAMETERS]
+
+
+def test_the_properties_are_those_of_the_table() -> None:
+    said = {"served": "", "later": "comes later: ", "informative": ""}
+    assert table("PROPERTIES") == [
+        (p.name, p.kind, p.default or "none", said[p.status] + p.summary) for p in PROPERTIES
+    ]
+
+
+def test_the_configuration_keys_are_those_of_the_settings() -> None:
+    settings = Settings()
+
+    def shown(value: object) -> str:
+        return json.dumps(list(value)) if isinstance(value, tuple) else str(value)
+
+    expected = [(f.name, shown(getattr(settings, f.name))) for f in dataclasses.fields(Settings)]
+    assert [row[:2] for row in table("CONFIGURATION")] == expected
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    found = {errors.EXIT_BUG, 0}
+    classes = [errors.Error]
+    while classes:
+        cls = classes.pop()
+        classes += [c for c in cls.__subclasses__() if c.__module__ == errors.__name__]
+        found |= {cls.exit_code} if cls is not errors.Error else set()
+    assert {int(row[0]) for row in table("EXIT CODES")} == found
+
+
+@pytest.mark.parametrize("kind", journal._KINDS)
+def test_each_record_of_the_journal_is_described(kind: str) -> None:
+    files = section(COMMAND, "FILES")
+    assert f"`{kind}`" in files
+    for field in dataclasses.fields(journal._KINDS[kind]):
+        assert f"**{field.name}**" in files, field.name
