@@ -228,7 +228,8 @@ class Lab:
             with step("start Ganeti's daemons"):
                 cluster.start_daemons(joined, master=master)
         else:
-            accel = cluster.read_accel(master)
+            with step("try whether a kernel boots under KVM"):
+                accel = cluster.read_accel(master)
             self.progress.say(f"   instances run under {accel.name.upper()}: {accel.reason}")
             with step("make the Ganeti cluster"):
                 self._cluster_begun.touch()

@@ -165,7 +165,6 @@ class Node:
                 release=RELEASES[config.release],
                 root=self.root,
                 binds=tuple(binds),
-                devices=tuple(device for device in nspawn.DEVICES if Path(device).exists()),
                 cgroup_v2=cgroups.is_v2_only(),
             )
             self._start(groups, [*fabric.inside(namespace), *words])
@@ -232,7 +231,8 @@ class Node:
             return
         for folder in nspawn.NODE_FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-        for file in nspawn.node_files(self.number, machine_id=secrets.token_hex(16)):
+        devices = [device for device in nspawn.DEVICES if Path(device).exists()]
+        for file in nspawn.node_files(self.number, machine_id=secrets.token_hex(16), devices=devices):
             path = self.root / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(file.content)

@@ -5,6 +5,7 @@ Pure: what is written and what is run is decided here and done in `node`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,14 @@ TREE = "/srv/synnefo-light-tree"
 IMAGES = "/srv/synnefo-light-images"
 LOOP_DEVICES = 64
 
-#: Given to a node when the host has them. Disks of the host are not among them.
-DEVICES = ("/dev/kvm", "/dev/net/tun", "/dev/fuse", "/dev/loop-control")
+#: A node has these when the host does: mode and group as Debian's udev sets them, and the kernel's fixed numbers
+#: (admin-guide/devices.txt). Disks of the host are not among them.
+DEVICES = {
+    "/dev/kvm": "c {} 0660 root kvm - 10:232",
+    "/dev/net/tun": "c {} 0666 root root - 10:200",
+    "/dev/fuse": "c {} 0666 root root - 10:229",
+    "/dev/loop-control": "c {} 0660 root disk - 10:237",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +43,6 @@ def plan_nspawn(
     release: Release,
     root: Path,
     binds: tuple[Bind, ...],
-    devices: tuple[str, ...],
     cgroup_v2: bool,
 ) -> list[str | Path]:
     """systemd-nspawn's words. It must be started in the node's network namespace and its own cgroup.
@@ -56,7 +62,6 @@ def plan_nspawn(
         "--resolv-conf=off",
         "--timezone=off",
         "--link-journal=no",
-        *[f"--bind={device}" for device in devices],
         *[f"--bind{'' if bind.writable else '-ro'}={bind.source}:{bind.target}" for bind in binds],
         "--boot",
     ]
@@ -84,15 +89,23 @@ def render_hosts() -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def node_files(number: int, *, machine_id: str) -> tuple[NodeFile, ...]:
-    """What a node has from the start, before anybody installs something on it."""
-    loops = "".join(f"b /dev/loop{n} 0660 root disk - 7:{n}\n" for n in range(LOOP_DEVICES))
+def render_devices(present: Collection[str]) -> str:
+    """tmpfiles.d(5) lines that make device nodes: nothing else makes them in a container.
+
+    Not binds of the host's device files: a node may change the mode of its own.
+    """
+    lines = [line.format(device) for device, line in DEVICES.items() if device in present]
+    lines += [f"b /dev/loop{n} 0660 root disk - 7:{n}" for n in range(LOOP_DEVICES)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def node_files(number: int, *, machine_id: str, devices: Collection[str]) -> tuple[NodeFile, ...]:
+    """What a node has from the start, before anybody installs something on it; `devices` are those of the host."""
     return (
         NodeFile(path="etc/hostname", content=fabric.node_name(number) + "\n"),
         NodeFile(path="etc/hosts", content=render_hosts()),
         NodeFile(path="etc/machine-id", content=machine_id + "\n", mode=0o444),
-        # The kernel's loop devices are the machine's; a container has no device nodes for them of its own.
-        NodeFile(path="etc/tmpfiles.d/lab-loop-devices.conf", content=loops),
+        NodeFile(path="etc/tmpfiles.d/lab-devices.conf", content=render_devices(devices)),
         NodeFile(path="etc/ganeti/file-storage-paths", content=f"{FILE_STORAGE}\n{SHARED_STORAGE}\n"),
         NodeFile(path="etc/default/ganeti", content='RAPI_ARGS="-b 0.0.0.0 --require-authentication"\n'),
         # "deb" of one folder; [trusted=yes] because what was built a minute ago is not signed.

@@ -34,7 +34,8 @@ FOR_TESTS = ("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl")
 FOR_READING = ("netplan.io", "ifupdown")
 
 #: Parts of the tree that no package is made of.
-NOT_PACKAGED = ("tests/", ".ci/", "lab")
+NOT_PACKAGED = ("lab",)
+NOT_PACKAGED_FOLDERS = ("tests/", ".ci/")
 HELPER_BUILD = "snf-image-helper/vm/snf-image-helper-build"
 #: What the helper VM's image is made of.
 HELPER_PARTS = ("snf-image-helper/", "synnefo_light/")
@@ -63,7 +64,7 @@ class TreeFile:
 def parse_file_list(raw: bytes) -> tuple[str, ...]:
     """`git ls-files -z`, without what no package is made of."""
     names = sorted({os.fsdecode(name) for name in raw.split(b"\0") if name})
-    return tuple(n for n in names if not any(n == part or n.startswith(part) for part in NOT_PACKAGED))
+    return tuple(n for n in names if n not in NOT_PACKAGED and not n.startswith(NOT_PACKAGED_FOLDERS))
 
 
 def read_tree(runner: Runner) -> tuple[TreeFile, ...]:

@@ -19,6 +19,7 @@ PACKAGES = (
     "dbus",
     "iproute2",
     "procps",
+    "udev",  # its groups; no daemon: a container gets no events
     "ganeti",
     "ganeti-os-noop",  # instances without an operating system, for tests of the lab itself
     "qemu-system-x86",
