@@ -194,7 +194,9 @@ def _plan_mbr(table: Mbr, root: int | None, disk_sectors: int, swap: SwapPartiti
             assert extended is not None
             extended = replace(extended, sectors=max(extended.end, end) - extended.start)
             _lengthen_link(table, records, partition.where, end)
-            _set_sectors(records[partition.where], _record_of(records[partition.where], partition), end - partition.start)
+            _set_sectors(
+                records[partition.where], _record_of(records[partition.where], partition), end - partition.start
+            )
         elif table.extended is None or table.extended.end <= partition.start:
             _set_sectors(records[0], partition.number - 1, end - partition.start)
     if extended is not None and extended != table.extended:

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, RemoveFile, Warn, WriteFile
-from snf_image_helper.distribution import NetworkStack, exists, has_cloud_init, is_enabled, is_file, network_stack
+from snf_image_helper.actions import Action, MakeFolder, RemoveFile, Warn, WriteFile
+from snf_image_helper.distribution import (
+    NetworkStack,
+    exists,
+    has_cloud_init,
+    has_systemd,
+    is_enabled,
+    is_file,
+    network_stack,
+)
 from snf_image_helper.image import Files, Image, RootPath
 from snf_image_helper.order import Phase, TaskInfo
 from snf_image_helper.renderers import (
@@ -28,6 +36,17 @@ NETPLAN = RootPath("etc/netplan")
 NETWORKD = RootPath("etc/systemd/network")
 INTERFACES = RootPath("etc/network/interfaces")
 RESOLV_CONF = RootPath("etc/resolv.conf")
+DROP_IN = RootPath("etc/systemd/system/networking.service.d")
+#: Debian's own ifupdown-pre.service waits for udev only when ifquery lists a card, and a mac/ pattern lists none before
+#: its card is there: without this, a boot in which the driver loads late ends without a network.
+WAIT_FOR_CARDS = """\
+[Unit]
+Wants=systemd-udev-trigger.service
+After=systemd-udev-trigger.service
+
+[Service]
+ExecStartPre=udevadm settle
+"""
 SAVED = ".before-snf-image"
 
 
@@ -81,7 +100,11 @@ def _ifupdown(files: Files, nics: Sequence[Nic]) -> list[Action]:
     content = render_interfaces(nics).encode()
     old = files.read(INTERFACES)
     aside = _put_aside(files, INTERFACES) if old not in (None, content) else []
-    return [*aside, WriteFile(path=INTERFACES, content=content)]
+    actions = [*aside, WriteFile(path=INTERFACES, content=content)]
+    if has_systemd(files):
+        wait = WriteFile(path=DROP_IN / "snf-image.conf", content=(HEADER + WAIT_FOR_CARDS).encode(), mode=0o644)
+        actions += [MakeFolder(path=DROP_IN), wait]
+    return actions
 
 
 def _put_aside(files: Files, path: RootPath) -> list[Action]:

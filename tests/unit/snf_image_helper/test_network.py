@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from snf_image_helper.actions import Action, RemoveFile, Warn, WriteFile
+from snf_image_helper.actions import Action, MakeFolder, RemoveFile, Warn, WriteFile
 from snf_image_helper.distribution import NetworkStack, network_stack
 from snf_image_helper.image import RootPath
 from snf_image_helper.renderers import is_on_link
@@ -121,3 +121,11 @@ def test_resolv_conf_takes_the_place_of_a_stale_link() -> None:
 )
 def test_a_gateway_outside_of_the_prefix_is_seen(address: str, gateway: str, on_link: bool) -> None:
     assert is_on_link(address, gateway) is on_link
+
+
+def test_on_systemd_ifup_waits_for_udev_to_make_the_cards() -> None:
+    actions = planned({**IFUPDOWN, "usr/lib/systemd/systemd": ""})
+    assert isinstance(actions[-2], MakeFolder)
+    assert paths(actions)[-1] == "/etc/systemd/system/networking.service.d/snf-image.conf"
+    drop_in = actions[-1]
+    assert isinstance(drop_in, WriteFile) and b"ExecStartPre=udevadm settle" in drop_in.content
