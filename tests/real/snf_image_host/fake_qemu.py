@@ -74,7 +74,7 @@ def finished() -> None:
 
 
 def flood(where: socket.socket, block: bytes) -> None:
-    for _ in range((1 << 30) // len(block)):
+    for _n in range((1 << 30) // len(block)):
         where.sendall(block)
 
 
@@ -91,7 +91,7 @@ if kind == "flood-channel":
 if kind == "flood-lines":
     flood(MESSAGES, b"{}\n" * 1000)
 if kind == "flood-stderr":
-    for _ in range(1 << 14):
+    for _n in range(1 << 14):
         os.write(2, b"e" * 65536)
 if kind == "garbage":
     MESSAGES.sendall(os.urandom(4096) + b"\n")
@@ -151,8 +151,8 @@ elif kind == "slow":
     tasks()
     finished()
 elif kind == "report":
-    with open("/proc/self/status") as file:
-        status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in file}
+    lines = Path("/proc/self/status").read_text().splitlines()
+    status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
     spaces = {name: os.stat(f"/proc/thread-self/ns/{name}").st_ino for name in ("net", "ipc", "uts", "mnt", "pid")}
     limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "FSIZE", "CORE")}
     folder = Path("/proc/thread-self/fd")

@@ -25,11 +25,8 @@ SCRIPTS = TREE / "snf-image-host" / "os"
 PARAMETERS = {"img_id": "small.raw", "img_format": "diskdump"}
 
 #: Where an image of the helper VM may be; SNF_HELPER_IMAGE names another folder.
-HELPERS = (
-    Path(os.environ.get("SNF_HELPER_IMAGE", "/nonexistent")),
-    Path("/usr/lib/snf-image-helper"),
-    TREE / "build/helper",
-)
+NAMED = os.environ.get("SNF_HELPER_IMAGE", "/nonexistent")
+HELPERS = (Path(NAMED), Path("/usr/lib/snf-image-helper"), TREE / "build" / "helper")
 
 
 def real_helper() -> Path | None:
@@ -94,11 +91,9 @@ class Fake:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | more
         return subprocess.Popen(words, env=env, cwd=SCRIPTS, umask=0o077, **given)  # type: ignore[call-overload,no-any-return]
 
-    def call(
-        self, script: str, disk: Path, *, instance: str = "web1", timeout_s: float = 120, **parameters: str
-    ) -> Outcome:
-        process = self.start(script, self.environment(script, disk, instance=instance, **parameters))
-        out, _ = process.communicate(timeout=timeout_s)
+    def call(self, script: str, disk: Path, *, instance: str = "web1", **given: str) -> Outcome:
+        process = self.start(script, self.environment(script, disk, instance=instance, **given))
+        out, _ = process.communicate(timeout=200)
         return Outcome(returncode=process.returncode, output=out.decode("utf-8", "replace"))
 
     def create(self, disk: Path, **parameters: str) -> Outcome:

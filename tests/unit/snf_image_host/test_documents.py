@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from snf_image_host.params import PARAMETERS
 from snf_image_host.properties import PROPERTIES
 from snf_image_host.settings import Settings
 
-from synnefo_light import errors
+from synnefo_light import config, errors
 
 TREE = Path(__file__).resolve().parents[3]
 PAGE = (TREE / "man" / "snf-image.7.md").read_text()
@@ -69,3 +70,11 @@ def test_each_record_of_the_journal_is_described(kind: str) -> None:
     assert f"`{kind}`" in files
     for field in dataclasses.fields(journal._KINDS[kind]):
         assert f"**{field.name}**" in files, field.name
+
+
+def test_the_shipped_configuration_shows_each_key_with_its_default_and_sets_none() -> None:
+    text = (TREE / "snf-image-host" / "snf-image.toml").read_text()
+    assert config.parse(text.encode(), Settings, name="snf-image.toml") == Settings()
+    shown = "".join(f"{line[1:]}\n" for line in text.splitlines() if line.startswith("#") and not line.startswith("# "))
+    assert set(tomllib.loads(shown)) == {f.name for f in dataclasses.fields(Settings)}
+    assert config.parse(shown.encode(), Settings, name="snf-image.toml") == Settings()

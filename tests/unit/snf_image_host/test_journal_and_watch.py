@@ -27,8 +27,15 @@ from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 
 STARTED = Started(instance="web1", image="debian.raw", size=1 << 30, disk=2 << 30, pid=1)
 FINISHED = Finished(
-    **{"copied": 1, "copy_ms": 2000, "accel": "tcg", "helper_ms": 4100, "helper_boot_ms": 1, "helper_cpu_ms": 1},
-    **{"helper_peak_rss": 1, "host_peak_rss": 1, "total_ms": 1},
+    copied=5,
+    copy_ms=2000,
+    accel="tcg",
+    helper_ms=4100,
+    helper_boot_ms=1,
+    helper_cpu_ms=1,
+    helper_peak_rss=1,
+    host_peak_rss=1,
+    total_ms=1,
 )
 RECORDS: list[journal.Record] = [
     STARTED,

@@ -13,8 +13,15 @@ from synnefo_light import events, manifest
 from synnefo_light.log import logger
 
 FINISHED = Finished(
-    **{"copied": 5, "copy_ms": 2, "accel": "tcg", "helper_ms": 3, "helper_boot_ms": 1, "helper_cpu_ms": 1},
-    **{"helper_peak_rss": 1, "host_peak_rss": 1, "total_ms": 1},
+    copied=5,
+    copy_ms=2000,
+    accel="tcg",
+    helper_ms=4100,
+    helper_boot_ms=1,
+    helper_cpu_ms=1,
+    helper_peak_rss=1,
+    host_peak_rss=1,
+    total_ms=1,
 )
 
 
@@ -40,7 +47,7 @@ def test_a_success_is_told_as_events(tmp_path: Path) -> None:
     assert told[0].detail == events.ImageProgressed(instance="web1", step="copy", done=1, total=2)
     assert told[2].detail == events.ImageProgressed(instance="web1", step="task", task="mount")
     assert told[3].detail == events.ImageDeployed(
-        instance="web1", image="x.raw", copied=5, copy_ms=2, helper_ms=3, accel="tcg"
+        instance="web1", image="x.raw", copied=5, copy_ms=2000, helper_ms=4100, accel="tcg"
     )
 
 
