@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from snf_image_host.channel import ConsoleLog, Conversation
-from snf_image_host.helper import Accel, HelperImage, launch, plan_vm
+from snf_image_host.helper import launch
 from snf_image_host.settings import Settings
-from synnefo_light.errors import Error
+from snf_image_host.vm import Accel, HelperImage, plan_vm
+from synnefo_light.errors import EnvironmentFault, Error
 from synnefo_light.files import locked, read_bounded, write_atomic
 from synnefo_light.log import escape, logger
 from synnefo_light.records import RecordError, dump_json, parse_json
@@ -45,6 +46,13 @@ def choose(image: HelperImage, settings: Settings, *, kvm: Path = KVM) -> Choice
         return Choice(accel=settings.accel, reason="the configuration says so (accel)")
     if not kvm.exists():
         return Choice(accel="tcg", reason=f"there is no {kvm}")
+    try:
+        return _remembered(image, settings)
+    except OSError as e:
+        raise EnvironmentFault(f"{settings.run_dir} cannot be written ({e.strerror}); run this as root") from e
+
+
+def _remembered(image: HelperImage, settings: Settings) -> Choice:
     path = settings.run_dir / "accel.json"
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     with locked(settings.run_dir / "accel.lock", wait_s=2 * PROBE_S):

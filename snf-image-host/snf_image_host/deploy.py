@@ -23,7 +23,7 @@ from pathlib import Path
 from snf_image_host import accel
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.copy import Copied, copy
-from snf_image_host.helper import Accel, HelperImage, Ran, VmDisk, find_image, launch, limit_of, plan_vm
+from snf_image_host.helper import Ran, launch
 from snf_image_host.interrupts import Interrupted, undisturbed
 from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
 from snf_image_host.params import Parameters
@@ -33,6 +33,7 @@ from snf_image_host.settings import Settings
 from snf_image_host.sources import HttpImage, LocalImage, OpenImage
 from snf_image_host.sources.local import open_local
 from snf_image_host.target import Target, open_target
+from snf_image_host.vm import Accel, HelperImage, VmDisk, find_image, limit_of, plan_vm
 from synnefo_light import __version__
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import OsEnv
@@ -45,6 +46,7 @@ class DiskState(enum.Enum):
 
     UNTOUCHED = "its disk was not touched"
     WIPED = "both ends of its disk were wiped, so it cannot boot"
+    COMPLETE = "its disk was complete already"
     LEFT = "its disk holds a part of the image and could not be wiped, so do not start it"
 
 
@@ -87,6 +89,7 @@ def create(
                 if not disk.readonly:
                     target.sync()
             undo.pop_all()
+            state.disk = DiskState.COMPLETE
     return Finished(
         copied=copied.written,
         copy_ms=copy_ms,

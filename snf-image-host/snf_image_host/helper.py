@@ -17,81 +17,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import grp
 import os
-import pwd
 import selectors
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import psutil
 
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.interrupts import undisturbed
-from snf_image_host.settings import Settings
+from snf_image_host.vm import MANIFEST_SERIAL, ROOT_SERIAL, Vm, VmDisk, plan_command
 from synnefo_light.errors import EnvironmentFault
-from synnefo_light.files import read_bounded
 from synnefo_light.log import escape, logger
 from synnefo_light.manifest import Message
-from synnefo_light.records import RecordError, load_json
 from synnefo_light.run import PATH, outcome
-from synnefo_light.units import MIB
 
-Accel = Literal["kvm", "tcg"]
-
-ROOT_SERIAL: Final = "snf-root"
-MANIFEST_SERIAL: Final = "snf-manifest"
-OVERHEAD_MIB: Final = 1792  # QEMU's address space besides the guest's memory; it touches about 60 MiB of it
 STDERR_LIMIT: Final = 64 << 10
 SAMPLE_S: Final = 0.25
 DEATH_S: Final = 30.0
-KERNEL_OPTIONS: Final = "console=ttyS0 quiet panic=-1 reboot=t nokaslr mitigations=off"
-
-#: Says on stdin, a socket, that it is there; an answer starts QEMU, an end of the socket (we died) ends it.
-GATE: Final = 'echo ready >&0; read -r go && exec "$@" </dev/null'
-
-#: -cpu by accelerator. Bare "host" aborts where the host offers MSRs that KVM cannot set.
-CPU: Final[dict[Accel, str]] = {"kvm": "max,-arch-capabilities", "tcg": "max"}
-ACCEL: Final[dict[Accel, str]] = {"kvm": "kvm", "tcg": "tcg,tb-size=64"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelperImage:
-    """The installed image of the helper VM, its version as helper.json has it."""
-
-    folder: Path
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmDisk:
-    """An open descriptor that QEMU shows as a virtio disk with this serial."""
-
-    serial: str
-    fd: int
-    readonly: bool
-    block: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vm:
-    """One run of QEMU, decided."""
-
-    image: HelperImage
-    accel: Accel
-    mode: Literal["run", "selftest"]
-    qemu: str
-    memory_mib: int
-    limit_s: int  # wall clock
-    file_limit: int  # bytes: no file may grow over this
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,98 +52,6 @@ class Ran:
 
 
 OnMessage = Callable[[Message], None]
-
-
-def find_image(folder: Path, *, version: str) -> HelperImage:
-    """The helper's image in `folder`. Raises EnvironmentFault when it is absent, damaged or not of `version`."""
-    remedy = "install the package snf-image-helper of the same version"
-    try:
-        data = load_json(read_bounded(folder / "helper.json", limit=MIB), limit=MIB)
-        found, files = (data.get("version"), data.get("files")) if isinstance(data, dict) else (None, None)
-        if not isinstance(found, str) or not isinstance(files, dict):
-            raise RecordError("it has no version or no files")
-        sizes = {name: entry.get("size") if isinstance(entry, dict) else None for name, entry in files.items()}
-        wrong = [name for name, size in sizes.items() if "/" in name or (folder / name).stat().st_size != size]
-    except (OSError, RecordError) as e:
-        why = e.strerror if isinstance(e, OSError) else str(e)
-        raise EnvironmentFault(f"the helper VM's image in {folder} cannot be used: {why}; {remedy}") from e
-    if found != version:
-        raise EnvironmentFault(
-            f"the helper VM's image in {folder} is version {escape(found, limit=40)}, "
-            f"this is snf-image {version}; {remedy}"
-        )
-    if wrong:
-        raise EnvironmentFault(f"{folder}/{escape(wrong[0])} has not the size that helper.json says; {remedy}")
-    return HelperImage(folder=folder, version=found)
-
-
-def plan_vm(
-    image: HelperImage,
-    settings: Settings,
-    *,
-    accel: Accel,
-    mode: Literal["run", "selftest"],
-    limit_s: int,
-    largest_disk: int,
-) -> Vm:
-    """Whom QEMU runs as and under which limits. Asks the user database only."""
-    try:
-        user = pwd.getpwnam(settings.user)
-    except KeyError:
-        logger.warning("user=%s absent, the helper VM runs as nobody; install the package's user", settings.user)
-        user = pwd.getpwnam("nobody")
-    groups: tuple[int, ...] = ()
-    if accel == "kvm":
-        with contextlib.suppress(KeyError):
-            groups = (grp.getgrnam("kvm").gr_gid,)
-    return Vm(
-        image=image,
-        accel=accel,
-        mode=mode,
-        qemu=settings.qemu,
-        memory_mib=settings.memory_mib,
-        limit_s=limit_s,
-        file_limit=max(largest_disk, MIB),
-        uid=user.pw_uid,
-        gid=user.pw_gid,
-        groups=groups,
-    )
-
-
-def plan_command(vm: Vm, disks: Sequence[VmDisk], *, console: int, messages: int) -> tuple[str, ...]:
-    """The whole command line; `console` and `messages` are descriptors of connected sockets. Pure."""
-    folder = vm.image.folder
-    words = [
-        *("setpriv", "--pdeathsig", "KILL", "--"),
-        *("prlimit", f"--as={(vm.memory_mib + OVERHEAD_MIB) * MIB}", f"--cpu={2 * vm.limit_s}"),
-        *(f"--fsize={vm.file_limit}", "--nofile=256", "--core=0", "--"),
-        *("unshare", "--net", "--ipc", "--uts", "--mount", "--pid", "--fork", "--kill-child=KILL", "--"),
-        *("timeout", "-s", "KILL", str(vm.limit_s), "setpriv", "--reuid", str(vm.uid), "--regid", str(vm.gid)),
-        *(("--groups", ",".join(map(str, vm.groups))) if vm.groups else ("--clear-groups",)),
-        *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig", "KILL", "--"),
-        *("sh", "-c", GATE, "gate"),
-        *(vm.qemu, "-name", "snf-image-helper", "-nodefaults", "-no-user-config", "-no-reboot"),
-        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
-        *("-machine", "q35,usb=off,vmport=off", "-accel", ACCEL[vm.accel], "-cpu", CPU[vm.accel]),
-        *("-smp", "1", "-m", str(vm.memory_mib), "-nic", "none", "-display", "none", "-monitor", "none"),
-        *("-kernel", f"{folder}/vmlinux", "-initrd", f"{folder}/initrd.img"),
-        *("-append", f"{KERNEL_OPTIONS} snf.helper={vm.mode}"),
-        *("-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"),
-        *("-chardev", f"socket,id=messages,fd={messages}", "-serial", "chardev:messages"),
-    ]
-    for n, disk in enumerate(disks, 1):
-        driver = "host_device" if disk.block else "file"
-        access = "on" if disk.readonly else "off"
-        words += ["-add-fd", f"fd={disk.fd},set={n}"]
-        # no-flush: the disk is synced once, by us, when the VM has ended; a crash before that fails the deployment.
-        words += [
-            "-blockdev",
-            f"driver=raw,node-name=disk{n},read-only={access},cache.no-flush=on,"
-            f"file.driver={driver},file.filename=/dev/fdset/{n},file.read-only={access}",
-        ]
-        # werror=report: the default pauses the machine when the host's disk is full.
-        words += ["-device", f"virtio-blk-pci,drive=disk{n},serial={disk.serial},werror=report,rerror=report"]
-    return tuple(words)
 
 
 def launch(
@@ -404,8 +259,3 @@ def _ended_badly(returncode: int, stderr: bytes, conversation: Conversation) -> 
 
 def _ms_since(start: float) -> int:
     return round((time.monotonic() - start) * 1000)
-
-
-def limit_of(settings: Settings, accel: Accel) -> int:
-    """Seconds that a helper VM may take."""
-    return settings.kvm_limit_s if accel == "kvm" else settings.tcg_limit_s

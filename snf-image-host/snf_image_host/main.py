@@ -19,13 +19,13 @@ from typing import Final
 from snf_image_host import accel, deploy, journal, transfer, watch
 from snf_image_host.channel import ConsoleLog
 from snf_image_host.deploy import Deployment
-from snf_image_host.helper import find_image
 from snf_image_host.interrupts import Interrupted, signals_raise
 from snf_image_host.params import PARAMETERS, Parameters, parse_parameters, render_parameters_list
 from snf_image_host.plan import check_parameters
 from snf_image_host.properties import PROPERTIES
 from snf_image_host.reporter import Reporter, open_journal
 from snf_image_host.settings import FILE, Settings, load_settings, load_variant
+from snf_image_host.vm import find_image
 from synnefo_light import __version__, log
 from synnefo_light.errors import EXIT_BUG, Error, UsageError
 from synnefo_light.ganeti import OsEnv, os_parameters, os_variant, parse_os_env

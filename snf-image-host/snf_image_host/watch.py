@@ -104,6 +104,10 @@ def _held(path: Path) -> bool:
     """Whether a deployment holds the instance's lock."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        raise UserError(
+            "watch needs to see whether the deployment lives, which only root can; run it as root"
+        ) from None
     except OSError:
         return False
     try:

@@ -27,12 +27,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from snf_image_host.sources import CHUNK, HttpImage, check_url
+from snf_image_host.sources import HttpImage, check_url
 from synnefo_light.errors import PeerError, UserError
 from synnefo_light.log import escape
 
 REDIRECTS: Final = 5
 CONNECT_S: Final = 10
+CHUNK: Final = 256 << 10  # smaller than a file's: a slow server's progress is to be seen
 _REDIRECT: Final = (301, 302, 303, 307, 308)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snf_image_host.helper import GATE, HelperImage, Vm, VmDisk, plan_command
+from snf_image_host.vm import GATE, HelperImage, Vm, VmDisk, plan_command
 
 HERE = Path(__file__).parent
 IMAGE = HelperImage(folder=Path("/usr/lib/snf-image-helper"), version="0.1.0")

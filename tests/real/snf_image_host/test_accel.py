@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from snf_image_host.accel import Choice, choose
-from snf_image_host.helper import find_image
 from snf_image_host.settings import load_settings
+from snf_image_host.vm import find_image
 
 from synnefo_light import __version__
 from tests.real.snf_image_host.node import Fake

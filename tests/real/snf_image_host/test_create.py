@@ -296,6 +296,18 @@ def test_kill_9_leaves_no_process_and_the_next_deployment_succeeds(node: Fake, s
     assert {p.name for p in (node.folder / "run").iterdir()} == {"web1.jsonl", "web1.lock"}
 
 
+@pytest.mark.parametrize("delay_ms", range(100, 420, 20))
+def test_kill_9_at_any_moment_leaves_no_process(node: Fake, delay_ms: int) -> None:
+    """Also in the instants in which the chain before QEMU is being made: the gate does not open."""
+    node.image()
+    node.behave("hang")
+    process = node.start("create", node.environment("create", node.disk()))
+    time.sleep(delay_ms / 1000)
+    process.kill()
+    process.communicate(timeout=20)
+    node.wait_dead(3)
+
+
 def _wait_for_step(node: Fake, step: str) -> None:
     wanted = '"type":"helper-started"' if step == "helper" else f'"task":"{step}","type":"task-started"'
     path = node.folder / "run" / "web1.jsonl"
