@@ -102,7 +102,9 @@ def _run(
             stdout=theirs[2],
             stderr=theirs[2],
             pass_fds=[disk.fd for disk in disks] + [theirs[0].fileno(), theirs[1].fileno()],
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
+            # One malloc arena: each thread of QEMU's pool would reserve 64 MiB of address space, and a check of a large
+            # file system starts dozens. Past the limit QEMU aborts.
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
             cwd="/",
             start_new_session=True,
         )
