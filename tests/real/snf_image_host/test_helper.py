@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from snf_image_host.journal import Finished, TaskDone, Warned
+from snf_image_host.vm import GATE
 
 from synnefo_light.manifest import TASKS
 from tests.real.snf_image_host.node import Fake
@@ -148,3 +151,21 @@ def test_the_helper_runs_as_a_stranger_in_namespaces_of_its_own(node: Fake) -> N
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY, "the limits are the helper's alone"
     assert set(reported["environ"]) == {"PATH", "LC_ALL", "PWD"}
     assert not [link for link in reported["links"] if link.endswith((".jsonl", ".log", ".lock"))], reported["links"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_gate_opens_only_for_an_answer(tmp_path: Path, *, answers: bool) -> None:
+    """What stands before QEMU: when we die before it has begun, the socket ends and QEMU never starts."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        begun = tmp_path / "begun"
+        process = subprocess.Popen(["sh", "-c", GATE, "gate", "touch", str(begun)], stdin=theirs)
+        theirs.close()
+        assert ours.recv(100) == b"ready\n"
+        assert not begun.exists()
+        if answers:
+            ours.send(b"go\n")
+        else:
+            ours.close()
+        assert (process.wait(timeout=10) == 0) is answers
+    assert begun.exists() is answers
