@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 
 from snf_image_helper.image import FilesystemKind, RootPath
@@ -47,7 +46,7 @@ class MakeSwap:
 
     disk: int
     partition: int | None
-    uuid: uuid.UUID
+    uuid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ class Machine:
                 self._tool("/usr/sbin/resize2fs", self.disks.partition_node(DISK, partition))
             case actions.MakeSwap(disk=disk, partition=partition, uuid=uuid):
                 node = self.disks.partition_node(f"snf-disk{disk}", partition)
-                self._tool("/usr/sbin/mkswap", "-U", str(uuid), node)
+                self._tool("/usr/sbin/mkswap", "-U", uuid, node)
             case actions.MountRoot(partition=partition, kind=kind):
                 self.mount(self.disks.partition_node(DISK, partition), kind)
             case actions.UmountRoot():

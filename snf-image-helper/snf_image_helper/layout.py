@@ -9,9 +9,7 @@ its bytes.
 
 from __future__ import annotations
 
-import hashlib
 import struct
-import uuid
 import zlib
 from dataclasses import dataclass, replace
 
@@ -27,6 +25,8 @@ from snf_image_helper.partitions import (
     Partition,
     Table,
     TableError,
+    guid_bytes,
+    guid_of,
 )
 
 ALIGN = 2048  # sectors: 1 MiB, as every tool of today aligns
@@ -71,7 +71,7 @@ def _last(table: Table) -> Partition | None:
     return max(table.partitions, key=lambda p: p.end, default=None)
 
 
-def _swap_start(table: Table, swap: SwapPartition, usable_end: int, kind: uuid.UUID | int) -> int | None:
+def _swap_start(table: Table, swap: SwapPartition, usable_end: int, kind: str | int) -> int | None:
     """Where a new swap partition begins; None when it is there already (an earlier run made it)."""
     if present := partition_of(table, swap.number):
         last = _last(table)
@@ -112,9 +112,10 @@ def _plan_gpt(table: Gpt, root: int | None, disk_sectors: int, swap: SwapPartiti
         if start is not None:
             if (swap.number) * table.entry_size > len(entries):
                 raise TableError(f"the GPT has no entry {swap.number} for the swap partition")
-            unique = uuid.UUID(bytes=hashlib.sha256(swap.seed.encode()).digest()[:16], version=4)
             name = "swap".encode("utf-16-le").ljust(72, b"\0")
-            entry = GPT_ENTRY.pack(SWAP_GPT.bytes_le, unique.bytes_le, start, start + swap.sectors - 1, 0, name)
+            entry = GPT_ENTRY.pack(
+                guid_bytes(SWAP_GPT), guid_bytes(guid_of(swap.seed)), start, start + swap.sectors - 1, 0, name
+            )
             offset = (swap.number - 1) * table.entry_size
             entries[offset : offset + len(entry)] = entry
             limit = start

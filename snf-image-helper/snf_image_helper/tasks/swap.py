@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, MakeSwap, WriteFile
@@ -11,7 +9,7 @@ from snf_image_helper.distribution import encoded, text
 from snf_image_helper.image import Image, ImageError, RootPath
 from snf_image_helper.layout import partition_of
 from snf_image_helper.order import Phase, TaskInfo
-from snf_image_helper.partitions import SWAP_GPT, SWAP_MBR
+from snf_image_helper.partitions import SWAP_GPT, SWAP_MBR, guid_of
 from synnefo_light.manifest import Manifest
 
 INFO = TaskInfo(name="swap", phase=Phase.MOUNTED, summary="Make swap space and enable it")
@@ -32,7 +30,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         if partition is None or partition.kind not in (SWAP_GPT, SWAP_MBR):
             raise ImageError(f"partition {number} is not a swap partition; the task partition_table makes it")
     # Made of the nonce, so that planning is pure and still no two instances share a UUID.
-    identity = uuid.UUID(bytes=hashlib.sha256(f"{manifest.nonce}:swap".encode()).digest()[:16], version=4)
+    identity = guid_of(f"{manifest.nonce}:swap")
     fstab = text(image.files, "etc/fstab") or ""
     line = f"UUID={identity} none swap sw 0 0"
     actions: list[Action] = [MakeSwap(disk=disk, partition=number, uuid=identity)]

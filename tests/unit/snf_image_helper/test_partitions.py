@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import uuid
 import zlib
 
 import pytest
@@ -15,6 +16,9 @@ from snf_image_helper.partitions import (
     Reader,
     Table,
     TableError,
+    guid_bytes,
+    guid_of,
+    guid_text,
     parse_table,
 )
 
@@ -42,7 +46,7 @@ def gpt_disk(
     """A GPT with Linux partitions of number -> (first, last sector)."""
     entries = bytearray(count * entry_size if count * entry_size <= 1 << 20 else 0)
     for number, (start, end) in partitions.items():
-        entry = GPT_ENTRY.pack(LINUX_GPT.bytes_le, bytes([number] * 16), start, end, 0, bytes(72))
+        entry = GPT_ENTRY.pack(guid_bytes(LINUX_GPT), bytes([number] * 16), start, end, 0, bytes(72))
         entries[(number - 1) * entry_size : (number - 1) * entry_size + 128] = entry
     fields = [b"EFI PART", b"\0\0\1\0", 92, 0, 0, 1, sectors - 1, first, last or sectors - 34, bytes(16), 2]
     header = bytearray(GPT_HEADER.pack(*fields, count, entry_size, zlib.crc32(bytes(entries))))
@@ -190,3 +194,11 @@ def test_every_single_flipped_byte_gives_a_table_or_a_sentence() -> None:
             assert str(e)
         assert disk.reads < 70
         disk.data[offset] ^= 0xFF
+
+
+def test_guids_are_those_of_the_standard_module() -> None:
+    standard = uuid.UUID(guid_of("seed"))
+    assert (standard.version, standard.variant) == (4, uuid.RFC_4122)
+    assert guid_text(standard.bytes_le) == str(standard)
+    assert guid_bytes(str(standard)) == standard.bytes_le
+    assert guid_of("seed") == guid_of("seed") != guid_of("other")
