@@ -104,7 +104,7 @@ def test_parts_of_a_hash_do_not_run_into_each_other() -> None:
 
 
 def test_the_closure_is_resolved_against_what_the_root_has_installed() -> None:
-    conf = packages.render_apt_conf(Path("/work"), Path("/cache/root"), SETTINGS)
+    conf = packages.render_apt_conf(Path("/closure"), Path("/cache/root"), SETTINGS)
     assert 'Dir::State::status "/cache/root/var/lib/dpkg/status";' in conf
     assert 'Acquire::Retries "3";' in conf
 
