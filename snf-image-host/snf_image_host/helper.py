@@ -30,11 +30,12 @@ import psutil
 
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.interrupts import undisturbed
-from snf_image_host.vm import MANIFEST_SERIAL, ROOT_SERIAL, Vm, VmDisk, plan_command
+from snf_image_host.vm import MANIFEST_SERIAL, ROOT_SERIAL, RSS_MIB, Vm, VmDisk, plan_command
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.log import escape, logger
 from synnefo_light.manifest import Message
 from synnefo_light.run import PATH, outcome
+from synnefo_light.units import MIB
 
 STDERR_LIMIT: Final = 64 << 10
 SAMPLE_S: Final = 0.25
@@ -132,6 +133,8 @@ def _run(
     with contextlib.closing(_listen(sinks)) as heard:
         for _ in heard:
             watch.sample()
+            if watch.peak_rss > (vm.memory_mib + RSS_MIB) * MIB:
+                raise HelperFailed(_greedy(vm), task=conversation.running)
             if time.monotonic() - started > vm.limit_s:
                 raise HelperFailed(_late(vm, conversation), task=conversation.running)
     returncode = process.wait(timeout=DEATH_S)
@@ -250,6 +253,10 @@ def _late(vm: Vm, conversation: Conversation) -> str:
     return (
         f"the helper VM did not end within {vm.limit_s} s{where} and was killed; {key} in the configuration raises that"
     )
+
+
+def _greedy(vm: Vm) -> str:
+    return f"the helper VM took more than {vm.memory_mib + RSS_MIB} MiB of the node's memory and was killed"
 
 
 def _ended_badly(returncode: int, stderr: bytes, conversation: Conversation) -> str:

@@ -82,6 +82,9 @@ kind, _, argument = BEHAVIOUR.partition(":")
 if kind == "early-exit":
     print("qemu-system-x86_64: no such machine", file=sys.stderr)
     sys.exit(1)
+if kind == "greedy":
+    taken = bytearray(os.urandom(1 << 20)) * 1500
+    time.sleep(3600)
 if kind == "hang":
     time.sleep(3600)
 if kind == "flood-console":

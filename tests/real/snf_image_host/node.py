@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +151,8 @@ def fake_node(*, helper: Path | None = None) -> Iterator[Fake]:
         yield node
     finally:
         for line in node.alive():
-            os.kill(int(line.split()[0]), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
         shutil.rmtree(folder)
 
 

@@ -53,6 +53,7 @@ def test_a_good_helper_is_success(node: Fake) -> None:
         ("flood-console", 5, "flooded its console with more than 16 MiB"),
         ("flood-channel", 5, "sent a message of more than 8192 bytes"),
         ("flood-lines", 5, "broke its protocol"),
+        ("greedy", 4, "the helper VM took more than 768 MiB of the node's memory and was killed"),
         ("garbage", 5, "broke its protocol"),
         ("success-twice", 5, "went on after its last message"),
         ("success-at-once", 5, "finished without the tasks partition_table, filesystem_check_grow, mount"),
@@ -145,11 +146,11 @@ def test_the_helper_runs_as_a_stranger_in_namespaces_of_its_own(node: Fake) -> N
         assert inode != os.stat(f"/proc/self/ns/{name}").st_ino, name
     limits = reported["limits"]
     assert limits["CORE"] == [0, 0]
-    assert limits["AS"][1] == (256 + 1792) * MIB
+    assert limits["AS"][1] == (256 + 3072) * MIB
     assert limits["CPU"][1] == 40
     assert limits["FSIZE"][1] == disk.stat().st_size
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY, "the limits are the helper's alone"
-    assert set(reported["environ"]) == {"PATH", "LC_ALL", "PWD"}
+    assert set(reported["environ"]) == {"PATH", "LC_ALL", "PWD", "MALLOC_ARENA_MAX"}
     assert not [link for link in reported["links"] if link.endswith((".jsonl", ".log", ".lock"))], reported["links"]
 
 
