@@ -9,9 +9,10 @@ import base64
 import json
 import re
 import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,9 +119,21 @@ def show_image(node: Node, image: GuestImage, *, name: str) -> None:
 
 
 def remove_instance(node: Node, name: str) -> None:
-    """Remove the instance of a former run, whatever state it is in."""
+    """Remove the instance of a former run, whatever state it is in: its job may still run when its run was killed."""
+    listed = node.run(["gnt-job", "list", "--no-headers", "--separator=|", "--output=id,status,summary"]).text
+    for job in jobs_under_way(listed, instance=name):
+        node.run(["gnt-job", "watch", job], ok=range(256), timeout_s=DEPLOY_S)
     if name in {instance.name for instance in cluster.instances(node)}:
         node.run(["gnt-instance", "remove", "-f", "--shutdown-timeout=0", name], timeout_s=300)
+    # Or the next deployment would be shown at the end of this one until its own record begins.
+    node.run(["rm", "-f", f"{JOURNAL_FOLDER}/{name}.jsonl"])
+
+
+def jobs_under_way(listed: str, *, instance: str) -> tuple[str, ...]:
+    """The ids of an instance's jobs that have not ended, from lines "id|status|summary"."""
+    rows = (line.split("|", 2) for line in listed.splitlines())
+    ended = ("success", "error", "canceled")
+    return tuple(row[0] for row in rows if len(row) == 3 and row[1] not in ended and f"({instance})" in row[2])
 
 
 def deploy(node: Node, order: Order, *, step: Step) -> Deployed:
@@ -129,17 +142,22 @@ def deploy(node: Node, order: Order, *, step: Step) -> Deployed:
     Raises ToolError when Ganeti refuses or the deployment fails; its last line is snf-image's own sentence.
     """
     started = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        adding = pool.submit(node.run, plan_add(order, node=node.name), timeout_s=DEPLOY_S)
-        while not adding.done():
-            step.note, step.fraction = describe_course(read_journal(node, order.name))
-            time.sleep(0.2)
+    ended: Future[object] = Future()
+
+    def add() -> None:
         try:
-            adding.result()
-        except ToolError as e:
-            raise ToolError(["gnt-instance", "add"], e.outcome, e.stderr) from e
-    deploy_s = time.monotonic() - started
+            ended.set_result(node.run(plan_add(order, node=node.name), timeout_s=DEPLOY_S))
+        except Exception as e:
+            ended.set_exception(e)
+
+    # A daemon, so that Ctrl-C does not wait for Ganeti: the job goes on there, and the next run waits for it.
+    threading.Thread(target=add, daemon=True).start()
+    while not ended.done():
+        step.note, step.fraction = describe_course(read_journal(node, order.name))
+        time.sleep(0.2)
     step.note, step.fraction = "", None
+    ended.result()
+    deploy_s = time.monotonic() - started
     address = node.run(["gnt-instance", "list", "--no-headers", "--output=nic.ip/0", order.name]).text.strip()
     return Deployed(
         name=order.name,

@@ -9,6 +9,7 @@ import pytest
 from snf_lab.guest_deploy import (
     Order,
     describe_course,
+    jobs_under_way,
     parse_figures,
     parse_fingerprint,
     plan_add,
@@ -129,3 +130,12 @@ def test_a_fingerprint_is_found_behind_the_comment() -> None:
     assert parse_fingerprint(shown) == "SHA256:abc"
     with pytest.raises(PeerError, match="no fingerprint"):
         parse_fingerprint("# Host 10.78.1.5 found: line 1 \n")
+
+
+def test_jobs_of_a_killed_run_are_found_and_no_others() -> None:
+    listed = (
+        "7|success|INSTANCE_CREATE(demo)\n8|running|INSTANCE_CREATE(demo)\n9|queued|INSTANCE_REMOVE(demo)\n"
+        "10|running|INSTANCE_CREATE(demo2)\n11|error|INSTANCE_STARTUP(demo)\n12|waiting|CLUSTER_VERIFY\n"
+    )
+    assert jobs_under_way(listed, instance="demo") == ("8", "9")
+    assert jobs_under_way("", instance="demo") == ()
