@@ -247,3 +247,9 @@ def test_of_two_linux_partitions_the_one_with_a_system_is_the_root(tmp_path: Pat
     assert outcome.finished, outcome.console
     assert read_back(disk, "/etc/hostname") == b"web1\n"
     assert outcome.warnings == ["partition 1 (root) was not grown, because partition 2 is behind it"]
+
+
+def test_a_selftest_says_hello_and_nothing_else_without_a_disk_or_a_manifest() -> None:
+    outcome = virtual_machine.run(raw_manifest=bytes(512), mode="selftest")
+    assert outcome.messages == (Hello(helper_version=__version__, mode="selftest"),)
+    assert outcome.returncode == 0 and virtual_machine.uptime(outcome.console) > 0
