@@ -13,7 +13,7 @@ from snf_image_host.settings import Settings
 from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
 from synnefo_light.manifest import TASKS, Disk, Manifest, encode
-from synnefo_light.units import MIB, bytes_of, human
+from synnefo_light.units import MIB, bytes_of
 
 HOSTNAME_ONLY: Final = frozenset(TASKS) - {"mount", "hostname", "umount"}
 
@@ -61,8 +61,8 @@ def check_size(image: str, *, size: int, disk: int, instance: str) -> None:
     if size > disk:
         needed = -(-size // MIB)
         raise UserError(
-            f"disk 0 of {instance} has {human(disk)} ({disk // MIB} MiB), but the image {image} needs "
-            f"{needed} MiB; ask for --disk 0:size={needed}M or more"
+            f"disk 0 of {instance} is {disk // MIB} MiB, but the image {image} needs {needed} MiB; "
+            f"ask for --disk 0:size={needed}M or more"
         )
     if size == 0:
         raise UserError(f"the image {image} is empty; put an image there")

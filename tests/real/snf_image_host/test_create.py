@@ -65,7 +65,7 @@ def test_a_wrong_checksum_wipes_the_disk(node: Fake) -> None:
     ("parameters", "code", "sentence"),
     [
         ({"img_id": "absent.raw"}, 2, "the image 'absent.raw' of {images} is not there; put it into {images}"),
-        ({"img_id": "big.raw"}, 2, "disk 0 of web1 has 16 MiB (16 MiB), but the image big.raw needs 17 MiB; ask for"),
+        ({"img_id": "big.raw"}, 2, "disk 0 of web1 is 16 MiB, but the image big.raw needs 17 MiB; ask for"),
         ({"img_id": "empty.raw"}, 2, "the image empty.raw is empty"),
         ({"img_id": "link.raw"}, 2, "goes through a symbolic link"),
         ({"img_id": "folder/link/small.raw"}, 2, "goes through a symbolic link"),

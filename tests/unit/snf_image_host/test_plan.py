@@ -128,6 +128,5 @@ def test_the_sentence_about_an_image_that_does_not_fit_says_what_would() -> None
     with pytest.raises(UserError) as caught:
         check_size("debian.raw", size=2 << 30, disk=1 << 30, instance="web1")
     assert str(caught.value) == (
-        "disk 0 of web1 has 1 GiB (1024 MiB), but the image debian.raw needs 2048 MiB; "
-        "ask for --disk 0:size=2048M or more"
+        "disk 0 of web1 is 1024 MiB, but the image debian.raw needs 2048 MiB; ask for --disk 0:size=2048M or more"
     )
