@@ -2,7 +2,7 @@
 
     lint       ruff, its formatter, mypy strict                          on this machine
     pure       tests/unit, golden, meta                                  on this machine
-    packages   dpkg-buildpackage and lintian                             on this machine
+    packages   dpkg-buildpackage, lintian, the helper's image twice      on this machine
     node       tests/real, attack: installed packages, real tools,
                the real helper VM                                        in node 1
     cluster    tests/cluster: real Ganeti, VMs that boot                 driven from this machine
@@ -42,7 +42,9 @@ TEST_PACKAGES = (
 NODE_TREE = "/srv/synnefo-light-tree"
 
 PURE = ("tests/unit", "tests/golden", "tests/meta")
-IN_NODE = ("tests/real", "tests/attack")
+#: Real tests that need the archive, from which a node is cut off.
+IMAGE_BUILD = "tests/real/snf_image_helper/test_image_build.py"
+IN_NODE = ("tests/real", "tests/attack", f"--ignore={IMAGE_BUILD}")
 CLUSTER = "tests/cluster"
 
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
@@ -174,8 +176,9 @@ def run_in_node(node: Node, folders: Sequence[str], *, progress: Progress, log: 
         node.run(["apt-get", "install", "--yes", "--no-install-recommends", *FOR_TESTS], timeout_s=600, env=env)
         copy_tree(node)
     inside = node.enter(
-        ["sh", "-c", f'cd {NODE_TREE} && exec "$@"', "sh", "/usr/bin/python3"], env={"SNF_NO_SKIP": "1"}
+        ["sh", "-c", f'cd {NODE_TREE} && exec "$@"', "sh", "/usr/bin/python3"],
+        env={"SNF_NO_SKIP": "1", "TMPDIR": "/var/tmp"},
     )
     return run_pytest(
-        inside, folders, title=f"{', '.join(folders)} on {node.name}", progress=progress, log=log, timeout_s=timeout_s
+        inside, folders, title=f"real and attack tests on {node.name}", progress=progress, log=log, timeout_s=timeout_s
     )

@@ -59,7 +59,15 @@ def packages(lab: Lab) -> Counts:
     log = logs(lab) / "lintian.log"
     with lab.progress.step("lintian", log=log):
         suite.run_lintian(built, log=log)
-    return Counts()
+    venv = suite.ensure_venv(lab.state, progress=lab.progress, log=logs(lab) / "venv.log")
+    return suite.run_pytest(
+        [venv / "bin" / "python"],
+        [suite.IMAGE_BUILD],
+        title="build the helper VM's image twice",
+        progress=lab.progress,
+        log=logs(lab) / "image-build.log",
+        timeout_s=900,
+    )
 
 
 def node(lab: Lab) -> Counts:
