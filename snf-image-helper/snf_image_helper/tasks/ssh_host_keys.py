@@ -4,6 +4,9 @@ The old ones are removed. New ones come from the helper's own ssh-keygen, becaus
 and because Debian makes keys only when its package is installed. cloud-init replaces them when it finds a datasource,
 and when it finds none they are what lets sshd start. Only a system whose own unit makes missing keys at each boot
 (Fedora, Arch) is left to do so.
+
+An RSA key is made only where sshd_config names it or the image had no other: finding its primes takes seconds of CPU
+where there is no KVM, and every client since OpenSSH 5.7 takes one of the others.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     names = files.names(FOLDER)
     old = [name for name in names if re.fullmatch(r"ssh_host_[a-z0-9]+_key(\.pub)?", name)]
     actions: list[Action] = [RemoveFile(path=FOLDER / name) for name in old]
-    for value in sshd_settings(files, "HostKey"):
+    configured = sshd_settings(files, "HostKey")
+    for value in configured:
         if value.startswith("/") and ".." not in value.split("/") and (path := RootPath(value)).parent != FOLDER:
             actions += [RemoveFile(path=path), RemoveFile(path=RootPath(f"{path}.pub"))]
             actions.append(Warn(text=f"sshd's host key {path} was removed; the image must make a new one itself"))
@@ -43,6 +47,13 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     had = [kind for kind in KINDS if f"ssh_host_{kind}_key" in old]
     actions += [
         GenerateHostKey(kind=kind, path=FOLDER / f"ssh_host_{kind}_key", comment=f"root@{manifest.hostname}")
-        for kind in had or KINDS
+        for kind in _wanted(had, configured)
     ]
     return actions
+
+
+def _wanted(had: Sequence[str], configured: Sequence[str]) -> Sequence[str]:
+    """The kinds of keys to make: those there were, without rsa if it can be done without."""
+    quick = [kind for kind in had or KINDS if kind != "rsa"]
+    needs_rsa = not quick or str(FOLDER / "ssh_host_rsa_key") in configured
+    return [*quick, "rsa"] if needs_rsa else quick

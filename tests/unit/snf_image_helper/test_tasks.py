@@ -162,9 +162,21 @@ def test_host_keys_of_the_kinds_there_were_are_made_anew() -> None:
     ]
 
 
-def test_host_keys_of_all_kinds_are_made_when_there_were_none() -> None:
-    kinds = [a.kind for a in planned("ssh_host_keys", fake_image(SSH)) if isinstance(a, GenerateHostKey)]
-    assert kinds == ["ed25519", "ecdsa", "rsa"]
+@pytest.mark.parametrize(
+    ("had", "config", "made"),
+    [
+        ((), "", ["ed25519", "ecdsa"]),
+        (("ecdsa", "ed25519", "rsa"), "", ["ed25519", "ecdsa"]),
+        (("rsa",), "", ["rsa"]),
+        (("ed25519", "rsa"), "HostKey /etc/ssh/ssh_host_rsa_key\n", ["ed25519", "rsa"]),
+    ],
+)
+def test_an_rsa_host_key_is_made_only_where_nothing_else_serves(
+    had: tuple[str, ...], config: str, made: list[str]
+) -> None:
+    tree = {"etc/ssh/sshd_config": config, **{f"etc/ssh/ssh_host_{kind}_key": "x" for kind in had}}
+    kinds = [a.kind for a in planned("ssh_host_keys", fake_image(tree)) if isinstance(a, GenerateHostKey)]
+    assert kinds == made
 
 
 def test_host_keys_are_left_to_a_unit_that_makes_them_at_boot() -> None:
