@@ -44,8 +44,11 @@ class Cluster:
         """An instance that is not started, from OS parameters; Ganeti's word on it, whatever it is."""
         words = ["gnt-instance", "add", "-t", "file", "--disk", f"0:size={size}", "-o", "snf-image+default"]
         words += ["--no-start", "--no-name-check", "--no-ip-check", "--no-wait-for-sync", "-B", "memory=128m"]
-        for key, value in {"img_format": "diskdump", **parameters}.items():
-            words += ["-O", f"{key}={quoted(value)}"]
+        # Named, because the allocator looks at the memory of a machine that the tests share with others.
+        words += ["-n", self.node.name]
+        # One -O: of several the last alone counts.
+        given = {"img_format": "diskdump", **parameters}
+        words += ["-O", ",".join(f"{key}={quoted(value)}" for key, value in given.items())]
         done = self.node.run([*words, name], ok=range(256), timeout_s=600)
         return Added(name=name, ok=done.returncode == 0, output=(done.stdout + done.stderr).decode("utf-8", "replace"))
 

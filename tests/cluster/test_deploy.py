@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.cluster.instances import Cluster
 from tests.deployments import new_disk
 from tests.disk_images import check_filesystem, filesystem_blocks, read_back, stat_back
@@ -36,7 +38,8 @@ def test_a_deployed_disk_holds_what_was_asked_for(cluster: Cluster, name: str, i
 
 
 def test_the_deployment_is_told_as_events_and_in_watch(cluster: Cluster, name: str, image: str) -> None:
-    assert cluster.add(name, img_id=image).ok
+    added = cluster.add(name, img_id=image)
+    assert added.ok, added.output
     mine = [e for e in cluster.events() if e["source"] == f"/1/instances/{name}"]
     assert mine[-1]["type"] == "image-deployed"
     assert {"image-progressed"} <= {str(e["type"]) for e in mine}
@@ -45,7 +48,8 @@ def test_the_deployment_is_told_as_events_and_in_watch(cluster: Cluster, name: s
 
 
 def test_a_reinstall_leaves_nothing_of_the_former_tenant(cluster: Cluster, name: str, image: str) -> None:
-    assert cluster.add(name, img_id=image).ok
+    added = cluster.add(name, img_id=image)
+    assert added.ok, added.output
     disk = cluster.disk(name)
     canary = b"former tenant's secret! "
     new_disk(disk, size_mib=96, pattern=canary)
@@ -56,7 +60,8 @@ def test_a_reinstall_leaves_nothing_of_the_former_tenant(cluster: Cluster, name:
 
 
 def test_a_renamed_instance_has_the_new_name_inside(cluster: Cluster, name: str, image: str) -> None:
-    assert cluster.add(name, img_id=image).ok
+    added = cluster.add(name, img_id=image)
+    assert added.ok, added.output
     new = f"{name}-new"
     try:
         cluster.gnt(f"gnt-instance rename --no-ip-check --no-name-check -f {name} {new}")
@@ -68,23 +73,20 @@ def test_a_renamed_instance_has_the_new_name_inside(cluster: Cluster, name: str,
 
 def test_two_deployments_at_once(cluster: Cluster, name: str, image: str) -> None:
     names = (name, f"{name}-b")
-    submit = (
-        "gnt-instance add --submit -t file --disk 0:size=96m -o snf-image+default --no-start --no-name-check "
-        f"--no-ip-check -B memory=128m -O img_id={image},img_format=diskdump "
-    )
     try:
-        jobs = [cluster.gnt(submit + n).text.split()[-1] for n in names]
-        for job in jobs:
-            cluster.gnt(f"gnt-job watch {job}", timeout_s=600)
-        for n in names:
-            assert read_back(cluster.disk(n), "/etc/hostname") == n.encode() + b"\n"
+        with ThreadPoolExecutor(2) as pool:
+            both = list(pool.map(lambda n: cluster.add(n, img_id=image), names))
+        for added in both:
+            assert added.ok, added.output
+            assert read_back(cluster.disk(added.name), "/etc/hostname") == added.name.encode() + b"\n"
     finally:
         if names[1] in cluster.instances():
             cluster.remove(names[1])
 
 
 def test_an_export_comes_back_as_the_same_disk(cluster: Cluster, name: str, image: str) -> None:
-    assert cluster.add(name, img_id=image).ok
+    added = cluster.add(name, img_id=image)
+    assert added.ok, added.output
     back = f"{name}-back"
     node = cluster.node.name
     try:
