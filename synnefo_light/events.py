@@ -6,7 +6,8 @@ Whoever reads takes the files in the order of their names and removes them when 
     /var/spool/synnefo-light/events/<time in ns, 19 digits>-<event id>
 
 Commit point of `drop`: the rename into the spool. A crash before it leaves a `.tmp-` file that `files.sweep_temporary`
-removes; after it the event is delivered at least once, and `id` tells doubles apart. No event holds a secret: details
+removes; after it the event is delivered at least once, and `id` tells doubles apart. What nobody takes within 30 days systemd-tmpfiles
+removes. No event holds a secret: details
 are classes with named fields, never a free dictionary.
 """
 
@@ -31,6 +32,7 @@ from synnefo_light.records import RecordError, build, dump_json, load_json, plai
 
 SPOOL: Final = Path("/var/spool/synnefo-light/events")
 SPOOL_LIMIT: Final = 100_000  # files; about 400 MB of small files before writers start to say that it is full
+_PROGRESS_SHARE: Final = 0.9  # of it is open to reports of progress: they must not crowd out how things ended
 LIMIT: Final = 64 << 10
 _NAMESPACE: Final = uuid.UUID("5f1a2c0e-4f5b-5d0c-9f3e-2f6c7d1b8a90")
 _NAME = re.compile(r"\d{19,20}-[0-9a-f-]{36}")
@@ -159,9 +161,10 @@ def drop(event: Event, spool: Path = SPOOL) -> Path:
 
     Raises SpoolFull, or OSError when the folder is absent, full or read-only.
     """
+    limit = int(SPOOL_LIMIT * _PROGRESS_SHARE) if event.type == "image-progressed" else SPOOL_LIMIT
     with os.scandir(spool) as entries:
-        if sum(1 for _ in entries) >= SPOOL_LIMIT:
-            raise SpoolFull(f"{spool} holds {SPOOL_LIMIT} events already; start snf-eventd or empty it")
+        if sum(1 for _ in entries) >= limit:
+            raise SpoolFull(f"{spool} holds {limit} events already; take them or remove the oldest")
     path = spool / f"{time.time_ns():019d}-{event.id}"
     write_atomic(path, to_json(event) + b"\n", mode=0o640)
     return path

@@ -57,9 +57,13 @@ def test_dropped_events_come_back_in_order_and_nothing_else_does(tmp_path: Path)
 
 
 def test_a_full_spool_is_an_error_and_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "SPOOL_LIMIT", 2)
-    drop(an_event(1), tmp_path)
-    drop(an_event(2), tmp_path)
-    with pytest.raises(events.SpoolFull, match="holds 2 events"):
-        drop(an_event(3), tmp_path)
-    assert len(pending(tmp_path)) == 2
+    monkeypatch.setattr(events, "SPOOL_LIMIT", 10)
+    for n in range(9):
+        drop(an_event(n), tmp_path)
+    with pytest.raises(events.SpoolFull, match="holds 9 events"):
+        drop(an_event(9), tmp_path)
+    end = image_event("image-failed", ImageFailed(instance="web1", image="a", step="copy", reason="b"))
+    drop(end, tmp_path)  # how things ended has a share of its own
+    with pytest.raises(events.SpoolFull, match="holds 10 events"):
+        drop(end, tmp_path)
+    assert len(pending(tmp_path)) == 10
