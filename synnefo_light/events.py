@@ -6,9 +6,8 @@ Whoever reads takes the files in the order of their names and removes them when 
     /var/spool/synnefo-light/events/<time in ns, 19 digits>-<event id>
 
 Commit point of `drop`: the rename into the spool. A crash before it leaves a `.tmp-` file that `files.sweep_temporary`
-removes; after it the event is delivered at least once, and `id` tells doubles apart. What nobody takes within 30 days systemd-tmpfiles
-removes. No event holds a secret: details
-are classes with named fields, never a free dictionary.
+removes; after it the event is delivered at least once, and `id` tells doubles apart. What nobody takes within 30 days
+systemd-tmpfiles removes. No event holds a secret: details are classes with named fields, never a free dictionary.
 """
 
 from __future__ import annotations
