@@ -92,7 +92,7 @@ def test_an_export_comes_back_as_the_same_disk(cluster: Cluster, name: str, imag
     try:
         cluster.gnt(f"gnt-backup export -n {node} --noshutdown {name}", timeout_s=600)
         cluster.gnt(
-            f"gnt-backup import -n {node} --src-node={node} --src-dir=/srv/ganeti/export/{name} -t file "
+            f"gnt-backup import -n {node} --src-node={node} --src-dir={name} -t file "
             f"--no-name-check --no-ip-check --net 0:mac=generate {back}",
             timeout_s=600,
         )
