@@ -1,11 +1,16 @@
 """Deploy an image onto an instance's disks, or give an instance its new name inside.
 
     lock ─ plan ─ open the disks ─ look at the helper and choose KVM or TCG ─ open the image ─ check its size
-        ─ copy ─ helper VM ─ fsync ─ done                (from "copy" on, a failure wipes the disk's ends)
+        ─ copy ─ helper VM ─ fsync ─ done
 
-Commit point: the return of `create`. Whatever fails before the copy leaves the disk untouched. From the copy on a
-failure, SIGTERM included, sees the VM dead and wipes the first and last MiB of disk 0, so that a half-made disk cannot
-boot. After `kill -9` the VM is dead too (helper.py) and nothing is left but that half-made disk, which Ganeti does not
+Commit point: the return of `create`. A failure before it, SIGTERM included, sees the VM dead and may wipe the first and
+last MiB of disk 0, so that what is there cannot boot:
+
+    new instance    from the opening of disk 0 on: the new volume may hold an earlier tenant's system
+    reinstall       from the copy on; before it the disk is untouched and the old system still boots
+    img_id=null     never: nothing on the disk is a copy of ours
+
+After `kill -9` the VM is dead too (helper.py) and nothing is left but that half-made disk, which Ganeti does not
 start; the next deployment begins from scratch.
 """
 
@@ -30,7 +35,7 @@ from snf_image_host.params import Parameters
 from snf_image_host.plan import PlannedDisk, check_size, plan_disks, plan_manifest, plan_rename
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
-from snf_image_host.sources import HttpImage, LocalImage, OpenImage
+from snf_image_host.sources import HttpImage, LocalImage, NoImage, OpenImage
 from snf_image_host.sources.local import open_local
 from snf_image_host.target import Target, open_target
 from snf_image_host.vm import Accel, HelperImage, VmDisk, find_image, limit_of, plan_vm
@@ -47,7 +52,8 @@ class DiskState(enum.Enum):
     UNTOUCHED = "its disk was not touched"
     WIPED = "both ends of its disk were wiped, so it cannot boot"
     COMPLETE = "its disk was complete already"
-    LEFT = "its disk holds a part of the image and could not be wiped, so do not start it"
+    KEPT = "its disk may be changed in part and was not wiped"
+    LEFT = "its disk holds a part of the image or an old system and could not be wiped, so do not start it"
 
 
 @dataclass(slots=True)
@@ -64,9 +70,14 @@ def create(
     begun = time.monotonic()
     planned = plan_disks(env.disks, swap_disk=parameters.properties.swap.disk if parameters.properties.swap else None)
     needs_helper = not parameters.properties.skip >= set(TASKS)
-    image = find_image(settings.helper_dir, version=__version__) if needs_helper else None
+    copies = not isinstance(parameters.source, NoImage)
     with contextlib.ExitStack() as opened:
-        targets = _open_disks(planned, opened)
+        targets = _open_disks(planned[:1], opened)
+        undo = opened.enter_context(contextlib.ExitStack())
+        if copies and not env.reinstall:
+            undo.callback(_wipe, targets[0], state)
+        targets += _open_disks(planned[1:], opened)
+        image = find_image(settings.helper_dir, version=__version__) if needs_helper else None
         choice = accel.choose(image, settings) if image else None
         nonce = secrets.token_hex(16)
         sizes = [target.size for target in targets]
@@ -77,19 +88,21 @@ def create(
         if source is not None:
             check_size(parameters.image, size=source.size, disk=limit, instance=env.instance)
         reporter.started(_started(env, parameters, source, limit))
-        with contextlib.ExitStack() as undo:
+        if copies and env.reinstall:
             undo.callback(_wipe, targets[0], state)
-            copied, copy_ms = _copy(source, targets[0], parameters, reporter)
-            ran: Ran | None = None
-            if image and choice and manifest and framed:
-                reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
-                ran = _customise(image, choice.accel, manifest, framed, planned, targets, settings, reporter, console)
-            reporter.step = "sync"
-            for target, disk in zip(targets, planned, strict=True):
-                if not disk.readonly:
-                    target.sync()
-            undo.pop_all()
-            state.disk = DiskState.COMPLETE
+        copied, copy_ms = _copy(source, targets[0], parameters, reporter)
+        ran: Ran | None = None
+        if image and choice and manifest and framed:
+            reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
+            if not copies:
+                state.disk = DiskState.KEPT
+            ran = _customise(image, choice.accel, manifest, framed, planned, targets, settings, reporter, console)
+        reporter.step = "sync"
+        for target, disk in zip(targets, planned, strict=True):
+            if not disk.readonly:
+                target.sync()
+        undo.pop_all()
+        state.disk = DiskState.COMPLETE
     return Finished(
         copied=copied.written,
         copy_ms=copy_ms,

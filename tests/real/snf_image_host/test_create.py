@@ -93,11 +93,36 @@ def test_what_cannot_be_deployed_is_refused_before_a_byte_is_written(
     os.mknod(node.images / "zero", 0o600 | 0o020000, os.makedev(1, 5))
     disk = node.disk(pattern=OLD)
     before = hashlib.sha256(disk.read_bytes()).digest()
-    done = node.create(disk, **parameters)
+    done = node.create(disk, INSTANCE_REINSTALL="1", **parameters)
     assert done.returncode == code, done.output
     assert sentence.format(images=node.images) in done.sentence, done.output
     assert "its disk was not touched" in done.sentence and done.sentence.endswith(REMEDY)
     assert hashlib.sha256(disk.read_bytes()).digest() == before
+
+
+def test_a_new_instance_that_fails_before_the_copy_cannot_boot_what_its_volume_held(node: Fake) -> None:
+    disk = node.disk(pattern=OLD)
+    done = node.create(disk, img_id="absent.raw")
+    assert done.returncode == 2 and "both ends of its disk were wiped" in done.sentence, done.output
+    subprocess.run(["cmp", "--bytes=1048576", str(disk), "/dev/zero"], check=True, timeout=10)
+    subprocess.run(["cmp", f"--ignore-initial={15 * MIB}:0", f"--bytes={MIB}", str(disk), "/dev/zero"], check=True)
+
+
+def test_a_reinstall_that_fails_after_the_copy_began_cannot_boot(node: Fake) -> None:
+    node.image()
+    disk = node.disk(pattern=OLD)
+    done = node.create(disk, INSTANCE_REINSTALL="1", img_checksum="sha256:" + "0" * 64)
+    assert done.returncode == 4 and "both ends of its disk were wiped" in done.sentence, done.output
+    subprocess.run(["cmp", "--bytes=1048576", str(disk), "/dev/zero"], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("reinstall", ["0", "1"])
+def test_null_that_fails_wipes_nothing(node: Fake, reinstall: str) -> None:
+    disk = node.disk(pattern=OLD)
+    node.behave("early-exit")
+    done = node.create(disk, img_id="null", INSTANCE_REINSTALL=reinstall)
+    assert done.returncode != 0 and "its disk may be changed in part and was not wiped" in done.sentence, done.output
+    assert disk.read_bytes()[: len(OLD)] == OLD and disk.read_bytes()[-MIB:] != bytes(MIB)
 
 
 def test_without_the_checks_a_link_would_be_followed(node: Fake) -> None:

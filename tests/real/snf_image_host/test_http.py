@@ -177,7 +177,7 @@ def test_a_bad_answer_fails_the_deployment(
     node_here: Fake, server: Server, path: str, code: int, sentence: str, *, touched: bool
 ) -> None:
     disk = node_here.disk(pattern=b"old ")
-    done = node_here.create(disk, img_id=f"{server.url}/{path}")
+    done = node_here.create(disk, img_id=f"{server.url}/{path}", INSTANCE_REINSTALL="1")
     assert done.returncode == code, done.output
     assert sentence in done.sentence and done.sentence.endswith(REMEDY), done.output
     assert ("were wiped" in done.sentence) is touched
