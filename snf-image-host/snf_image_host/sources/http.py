@@ -7,6 +7,8 @@ link-local (169.254.169.254 among them), multicast and reserved addresses are re
 rule by a list.
 
 The size must be declared and must come true: a body that is shorter or longer than its Content-Length is refused.
+The time limit holds from before the first connection to the last byte: a thread shuts the connection down at the end
+of it, since no timeout of a read does that to a server that sends a byte now and then.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +58,46 @@ def may_connect(address: Address, networks: tuple[str, ...]) -> bool:
     return not special
 
 
-def connect(host: str, port: int, *, networks: tuple[str, ...], timeout_s: float) -> socket.socket:
+class Deadline:
+    """The end of the time that an image may take; the connections it `watches` are shut down then."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._end = time.monotonic() + limit_s
+        self._lock = threading.Lock()
+        self._watched: list[socket.socket] = []
+        self._timer = threading.Timer(limit_s, self._shut_down)
+        self._timer.daemon = True
+        self._timer.start()
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def watch(self, sock: socket.socket) -> None:
+        """A duplicate is kept, because TLS takes the socket's descriptor away. Raises OSError when it has passed."""
+        with self._lock:
+            if self.passed:
+                raise TimeoutError("the time limit is over")
+            self._watched.append(sock.dup())
+
+    def cancel(self) -> None:
+        """Shut nothing down any more; a second call does nothing."""
+        self._timer.cancel()
+        with self._lock:
+            for sock in self._watched:
+                sock.close()
+            self._watched.clear()
+
+    def _shut_down(self) -> None:
+        with self._lock:
+            for sock in self._watched:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+def connect(
+    host: str, port: int, *, networks: tuple[str, ...], timeout_s: float, deadline: Deadline | None = None
+) -> socket.socket:
     """A connection to the first allowed address of `host` that answers. Raises AddressRefused, OSError."""
     refused: list[str] = []
     last: OSError | None = None
@@ -66,6 +108,8 @@ def connect(host: str, port: int, *, networks: tuple[str, ...], timeout_s: float
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(timeout_s)
+            if deadline is not None:
+                deadline.watch(sock)
             sock.connect(where)
             return sock
         except OSError as e:
@@ -82,16 +126,18 @@ def connect(host: str, port: int, *, networks: tuple[str, ...], timeout_s: float
 class GuardedAdapter(HTTPAdapter):
     """requests' transport with our `connect`."""
 
-    def __init__(self, networks: tuple[str, ...]) -> None:
+    def __init__(self, networks: tuple[str, ...], deadline: Deadline) -> None:
         self._networks = networks
+        self._deadline = deadline
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        networks = self._networks
+        networks, deadline = self._networks, self._deadline
 
         def new_connection(self: HTTPConnection) -> socket.socket:
-            return connect(self.host, self.port or self.default_port, networks=networks, timeout_s=CONNECT_S)
+            port = self.port or self.default_port
+            return connect(self.host, port, networks=networks, timeout_s=CONNECT_S, deadline=deadline)
 
         guarded = type("GuardedHTTP", (HTTPConnection,), {"_new_conn": new_connection})
         guarded_tls = type("GuardedHTTPS", (HTTPSConnection,), {"_new_conn": new_connection})
@@ -106,19 +152,19 @@ class OpenResponse:
     response: requests.Response
     url: str
     size: int
-    deadline: float  # time.monotonic()
+    deadline: Deadline
 
     def chunks(self) -> Iterator[tuple[int, memoryview]]:
         position = 0
         while True:
-            if time.monotonic() > self.deadline:
-                raise PeerError(f"{self.url} did not send the image within the time limit (http_limit_s)")
             try:
                 data = self.response.raw.read(CHUNK, decode_content=False)
-            except urllib3.exceptions.ReadTimeoutError:
-                raise PeerError(f"{self.url} stopped sending after {position} of {self.size} bytes") from None
             except (HTTPError, OSError) as e:
-                raise PeerError(self._truncated(position, f" ({escape(str(e), limit=120)})")) from None
+                if self.deadline.passed:
+                    raise _too_slow(self.url) from None
+                raise self._broken(position, e) from None
+            if self.deadline.passed:
+                raise _too_slow(self.url)
             if not data:
                 break
             if position + len(data) > self.size:
@@ -127,6 +173,12 @@ class OpenResponse:
             position += len(data)
         if position != self.size:
             raise PeerError(self._truncated(position, ""))
+        self.deadline.cancel()
+
+    def _broken(self, position: int, e: Exception) -> PeerError:
+        if isinstance(e, urllib3.exceptions.ReadTimeoutError):
+            return PeerError(f"{self.url} stopped sending after {position} of {self.size} bytes")
+        return PeerError(self._truncated(position, f" ({escape(str(e), limit=120)})"))
 
     def _truncated(self, position: int, why: str) -> str:
         return f"{self.url} sent a truncated image: {position} of {self.size} bytes came{why}; try again"
@@ -137,15 +189,16 @@ def open_http(
     image: HttpImage, *, networks: tuple[str, ...], timeout_s: float, limit_s: float
 ) -> Iterator[OpenResponse]:
     """Ask for the image and read the answer's head. Raises UserError, PeerError naming the address."""
-    deadline = time.monotonic() + limit_s
+    deadline = Deadline(limit_s)
     with contextlib.ExitStack() as opened:
+        opened.callback(deadline.cancel)
         session = opened.enter_context(requests.Session())
         session.trust_env = False
         for scheme in ("http://", "https://"):
-            session.mount(scheme, GuardedAdapter(networks))
+            session.mount(scheme, GuardedAdapter(networks, deadline))
         url = image.url
         for _ in range(REDIRECTS + 1):
-            response = opened.enter_context(_get(session, url, timeout_s))
+            response = opened.enter_context(_get(session, url, timeout_s, deadline))
             session.cookies.clear()
             if response.status_code not in _REDIRECT:
                 shown = escape(url, limit=200)
@@ -157,7 +210,11 @@ def open_http(
         )
 
 
-def _get(session: requests.Session, url: str, timeout_s: float) -> requests.Response:
+def _too_slow(shown: str) -> PeerError:
+    return PeerError(f"{shown} did not send the image within the time limit (http_limit_s)")
+
+
+def _get(session: requests.Session, url: str, timeout_s: float, deadline: Deadline) -> requests.Response:
     shown = escape(url, limit=200)
     try:
         return session.get(
@@ -167,10 +224,12 @@ def _get(session: requests.Session, url: str, timeout_s: float) -> requests.Resp
             timeout=(CONNECT_S, timeout_s),
             headers={"Accept-Encoding": "identity", "User-Agent": "snf-image"},
         )
-    except requests.exceptions.SSLError as e:
-        raise PeerError(f"{shown} does not prove who it is: {escape(str(e), limit=200)}") from e
     except (requests.exceptions.RequestException, HTTPError, OSError, UnicodeError) as e:
-        raise PeerError(f"the image cannot be fetched from {shown}: {escape(_reason(e), limit=200)}") from e
+        if deadline.passed:
+            raise _too_slow(shown) from e
+        if not isinstance(e, requests.exceptions.SSLError):
+            raise PeerError(f"the image cannot be fetched from {shown}: {escape(_reason(e), limit=200)}") from e
+        raise PeerError(f"{shown} does not prove who it is: {escape(str(e), limit=200)}") from e
 
 
 def _reason(e: BaseException) -> str:

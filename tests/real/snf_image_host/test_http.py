@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,18 @@ def _handler(body: bytes, asked: list[dict[str, str]]) -> type[http.server.BaseH
             self.wfile.write(body[: MIB + 4096])
             self.wfile.flush()
             threading.Event().wait(5)
+            self.close_connection = True
+
+        def send_trickle(self, rest: str) -> None:
+            """A byte every 0.2 s: of the body, or of the head, or before it."""
+            if rest != "head":
+                self.head(Content_Length=len(body))
+            try:
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    threading.Event().wait(0.2)
+            except OSError:
+                pass
             self.close_connection = True
 
         def send_huge(self, rest: str) -> None:
@@ -183,6 +196,18 @@ def test_a_bad_answer_fails_the_deployment(
     assert ("were wiped" in done.sentence) is touched
     assert (disk.read_bytes()[:MIB] == bytes(MIB)) is touched
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("part", "wiped"), [("body", True), ("head", False)])
+def test_a_server_that_trickles_is_given_up_at_the_time_limit(
+    node_here: Fake, server: Server, part: str, *, wiped: bool
+) -> None:
+    node_here.configure(http_networks=["127.0.0.0/8"], http_timeout_s=30, http_limit_s=2)
+    begun = time.monotonic()
+    done = node_here.create(node_here.disk(), img_id=f"{server.url}/trickle/{part}", INSTANCE_REINSTALL="1")
+    assert 2 <= time.monotonic() - begun < 6
+    assert done.returncode == 4 and "within the time limit (http_limit_s)" in done.sentence, done.output
+    assert ("were wiped" in done.sentence) is wiped
 
 
 def test_more_bytes_than_declared_are_not_taken(node_here: Fake, server: Server) -> None:
