@@ -1,6 +1,7 @@
 """KVM, or QEMU's own emulation (TCG): found out by really booting the helper VM, since a /dev/kvm proves nothing.
 
-The answer holds until the node boots again or the helper's image changes; it is kept in accel.json of the run folder.
+The answer holds until the node boots again or the helper's image changes, or until it is asked for again; it is kept in
+.accel.json of the run folder: no instance's name begins with a dot.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def choose(image: HelperImage, settings: Settings, *, kvm: Path = KVM) -> Choice
 
 
 def _remembered(image: HelperImage, settings: Settings) -> Choice:
-    path = settings.run_dir / "accel.json"
+    path = settings.run_dir / ".accel.json"
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with locked(settings.run_dir / "accel.lock", wait_s=2 * PROBE_S):
+    with locked(settings.run_dir / ".accel.lock", wait_s=2 * PROBE_S):
         boot = BOOT_ID.read_text().strip()
         known = _read(path)
         if known is not None and (known.boot, known.helper) == (boot, image.version):

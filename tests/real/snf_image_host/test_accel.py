@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from snf_image_host.accel import Choice, choose
+from snf_image_host.journal import only_deployment
 from snf_image_host.settings import load_settings
 from snf_image_host.vm import find_image
 
@@ -36,7 +37,7 @@ def test_without_dev_kvm_nothing_is_tried(node: Fake) -> None:
     begun = time.monotonic()
     assert chosen(node, kvm=node.folder / "absent").accel == "tcg"
     assert time.monotonic() - begun < 1
-    assert not (node.folder / "run" / "accel.json").exists()
+    assert not (node.folder / "run" / ".accel.json").exists()
 
 
 def test_a_helper_that_says_hello_means_kvm_and_is_asked_once_a_boot(node: Fake) -> None:
@@ -44,7 +45,7 @@ def test_a_helper_that_says_hello_means_kvm_and_is_asked_once_a_boot(node: Fake)
     assert chosen(node).accel == "kvm"
     node.behave("early-exit")
     assert chosen(node).accel == "kvm", "the answer is remembered"
-    known = node.folder / "run" / "accel.json"
+    known = node.folder / "run" / ".accel.json"
     known.write_text(known.read_text().replace('"boot":"', '"boot":"another'))
     assert chosen(node).accel == "tcg", "the answer of another boot is not"
 
@@ -53,7 +54,7 @@ def test_another_helper_is_tried_anew(node: Fake) -> None:
     node.configure(accel="auto")
     assert chosen(node).accel == "kvm"
     node.behave("early-exit")
-    known = node.folder / "run" / "accel.json"
+    known = node.folder / "run" / ".accel.json"
     known.write_text(known.read_text().replace(f'"helper":"{__version__}"', '"helper":"0.0.1"'))
     assert chosen(node).accel == "tcg"
 
@@ -74,5 +75,12 @@ def test_a_helper_that_does_not_say_hello_means_tcg(node: Fake, behaviour: str, 
 
 def test_a_cache_that_is_damaged_is_made_anew(node: Fake) -> None:
     node.configure(accel="auto")
-    (node.folder / "run" / "accel.json").write_text("{")
+    (node.folder / "run" / ".accel.json").write_text("{")
     assert chosen(node).accel == "kvm"
+
+
+def test_an_instance_named_accel_does_not_meet_the_probes_files(node: Fake) -> None:
+    node.configure(accel="auto")
+    with only_deployment(node.folder / "run", "accel"):
+        assert chosen(node).accel == "kvm"
+    assert {p.name for p in (node.folder / "run").iterdir()} == {"accel.lock", ".accel.lock", ".accel.json"}
