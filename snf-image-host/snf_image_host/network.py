@@ -23,9 +23,11 @@ IPv6 = tuple[Literal["none", "slaac", "dhcp", "static"], str | None, str | None]
 def plan_nics(
     nics: Sequence[OsNic], settings: Settings, *, nameservers: tuple[str, ...], search: tuple[str, ...]
 ) -> tuple[Nic, ...]:
-    """The cards in Ganeti's order. Name servers go to the first card that is configured: they hold for the machine."""
+    """The cards in Ganeti's order. What holds for the whole machine goes to one card: name servers to the first that is
+    configured, the gateway of each family to the first that has one (ifupdown fails on a second default route).
+    """
     planned: list[Nic] = []
-    told = False
+    told = routed4 = routed6 = False
     for nic in nics:
         ipv4, address4, gateway4 = plan_ipv4(nic, settings)
         ipv6, address6, gateway6 = plan_ipv6(nic, settings)
@@ -33,6 +35,8 @@ def plan_nics(
             ipv4, ipv6 = settings.lone_nic_ipv4, settings.lone_nic_ipv6
         first = not told and (ipv4 != "none" or ipv6 != "none")
         told = told or first
+        gateway4, gateway6 = None if routed4 else gateway4, None if routed6 else gateway6
+        routed4, routed6 = routed4 or gateway4 is not None, routed6 or gateway6 is not None
         planned.append(
             Nic(
                 mac=nic.mac,

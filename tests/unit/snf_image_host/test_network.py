@@ -79,6 +79,15 @@ def test_name_servers_go_to_the_first_configured_card() -> None:
     assert [n.search for n in planned] == [(), ("a.example",), ()]
 
 
+def test_only_the_first_card_with_a_gateway_has_it_for_each_family() -> None:
+    four, six = {"subnet": NET4, "gateway": GATE4}, {"subnet6": NET6, "gateway6": GATE6}
+    nics = [nic(ip=V4, subnet=NET4), nic(ip=V4, **four), nic(ip=V6, **six), nic(ip=V4, **four), nic(ip=V6, **six)]
+    planned = plan_nics(nics, Settings(), nameservers=(), search=())
+    assert [n.ipv4_gateway for n in planned] == [None, "10.0.0.1", None, None, None]
+    assert [n.ipv6_gateway for n in planned] == [None, None, "2001:db8::1", None, None]
+    assert [n.ipv4_address or n.ipv6_address for n in planned[3:]] == ["10.0.0.5/24", "2001:db8::5/64"]
+
+
 def test_the_tags_are_those_of_the_configuration() -> None:
     tagged = nic(ip=V4, subnet=NET4, tags=("pool",))
     assert plan_ipv4(tagged, Settings())[0] == "static"
