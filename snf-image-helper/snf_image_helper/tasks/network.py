@@ -108,10 +108,15 @@ def _ifupdown(files: Files, nics: Sequence[Nic]) -> list[Action]:
 
 
 def _put_aside(files: Files, path: RootPath) -> list[Action]:
-    """A copy of what was there, once: a second deployment does not overwrite the image's own."""
+    """A copy of what was there, once: a second deployment does not overwrite the image's own.
+
+    With the mode and owner of the original, since such files may hold keys.
+    """
     saved = RootPath(f"{path}{SAVED}")
-    content = files.read(path)
-    return [] if content is None or files.entry(saved) is not None else [WriteFile(path=saved, content=content)]
+    content, entry = files.read(path), files.entry(path)
+    if content is None or entry is None or files.entry(saved) is not None:
+        return []
+    return [WriteFile(path=saved, content=content, mode=entry.mode, owner=(entry.owner, entry.group))]
 
 
 def _resolv_conf(files: Files, nics: Sequence[Nic]) -> list[Action]:

@@ -23,9 +23,15 @@ class Link:
 
 
 class FakeFiles:
-    """Files by path, as bytes or text, a Link, or None for an empty folder. Folders on the way are there."""
+    """Files by path, as bytes or text, a Link, or None for an empty folder. Folders on the way are there.
 
-    def __init__(self, tree: Mapping[str, str | bytes | Link | None]) -> None:
+    Files are root's, of mode 0644, but for what `entries` says.
+    """
+
+    def __init__(
+        self, tree: Mapping[str, str | bytes | Link | None], entries: Mapping[str, Entry] | None = None
+    ) -> None:
+        self._entries = {RootPath(path): entry for path, entry in (entries or {}).items()}
         self._tree = {RootPath(path): what for path, what in tree.items()}
         self._folders = {RootPath("/")}
         for path in self._tree:
@@ -42,6 +48,8 @@ class FakeFiles:
         path = self._follow(path)
         if path in self._folders or (path in self._tree and self._tree[path] is None):
             return Entry(kind=Kind.FOLDER, mode=0o755, owner=0, group=0)
+        if path in self._entries:
+            return self._entries[path]
         if path in self._tree:
             return Entry(kind=Kind.FILE, mode=0o644, owner=0, group=0)
         return None
@@ -61,6 +69,7 @@ class FakeFiles:
 def fake_image(
     tree: Mapping[str, str | bytes | Link | None] | None = None,
     *,
+    entries: Mapping[str, Entry] | None = None,
     table: Table | None = None,
     partition: Partition | None = None,
     kind: FilesystemKind = FilesystemKind.EXT4,
@@ -73,7 +82,7 @@ def fake_image(
         disk_size=disk_mib * MIB,
         table=table,
         root=Root(partition=partition, size=size, filesystem=Filesystem(kind=kind, size=filesystem_mib * MIB)),
-        files=FakeFiles(tree or {}),
+        files=FakeFiles(tree or {}, entries),
     )
 
 

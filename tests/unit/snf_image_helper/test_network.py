@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from snf_image_helper.actions import Action, MakeFolder, RemoveFile, Warn, WriteFile
 from snf_image_helper.distribution import NetworkStack, network_stack
-from snf_image_helper.image import RootPath
+from snf_image_helper.image import Entry, Kind, RootPath
 from snf_image_helper.renderers import is_on_link
 from snf_image_helper.tasks.network import plan
 
@@ -71,6 +71,17 @@ def test_netplans_other_files_are_put_aside() -> None:
     actions = planned(NETPLAN)
     assert paths(actions) == ["/etc/netplan/50-cloud-init.yaml.before-snf-image", "/etc/netplan/90-snf-image.yaml"]
     assert RemoveFile(path=RootPath("etc/netplan/50-cloud-init.yaml")) in actions
+
+
+@pytest.mark.parametrize(
+    ("tree", "path"), [(NETPLAN, "etc/netplan/50-cloud-init.yaml"), (IFUPDOWN, "etc/network/interfaces")]
+)
+def test_what_is_put_aside_keeps_its_mode_and_owner(tree: Tree, path: str) -> None:
+    """A netplan file of 0600 may hold the key of a wireless network."""
+    entry = Entry(kind=Kind.FILE, mode=0o600, owner=3, group=4)
+    actions = plan(fake_image(tree, entries={path: entry}), manifest(nics=[NIC]))
+    (aside,) = (a for a in actions if isinstance(a, WriteFile) and a.path.endswith(".before-snf-image"))
+    assert (aside.mode, aside.owner) == (0o600, (3, 4))
 
 
 def test_networkd_gets_one_file_a_card_and_they_sort_first() -> None:
