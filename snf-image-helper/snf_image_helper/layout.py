@@ -225,6 +225,11 @@ def _add_logical(table: Mbr, records: dict[int, bytearray], swap: SwapPartition,
         if any(table.extended.end <= p.start < extended.end for p in table.partitions if p.number <= 4):
             raise TableError("a primary partition stands behind the extended one, so swap cannot be added to it")
         if not logical:
+            if record < extended.start:
+                raise TableError(
+                    f"the empty extended partition {extended.number} starts at sector {extended.start}, behind the "
+                    f"place of a swap partition of {swap.sectors // ALIGN} MiB; ask for a bigger disk or less swap"
+                )
             record = extended.start
         else:
             previous, _ = table.records[-1]

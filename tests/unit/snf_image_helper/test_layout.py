@@ -44,6 +44,8 @@ LOGICAL = FakeDisk(
     },
 )
 EMPTY_EXTENDED = FakeDisk(SMALL, {0: mbr_sector((0x83, 2048, 2048), (0x05, 4096, 98304))})
+#: 12 MiB before the end of the larger disk: 16 MiB of swap would begin before it.
+LATE_EXTENDED = FakeDisk(LARGE, {0: mbr_sector((0x83, 2048, 2048), (0x05, LARGE - 24576, 24576))})
 END = LARGE - 2048  # the last MiB is the GPT's
 
 
@@ -62,6 +64,7 @@ END = LARGE - 2048  # the last MiB is the GPT's
         (LOGICAL, 1, None, {1: (2048, 4096), 5: (6144, 8192), 6: (14336, 32768)}),
         (EMPTY_EXTENDED, 1, None, {1: (2048, 4096)}),
         (EMPTY_EXTENDED, 1, swap(5), {1: (2048, 4096), 5: (LARGE - 32768, LARGE)}),
+        (LATE_EXTENDED, 1, swap(5, 11), {1: (2048, 4096), 5: (LARGE - 22528, LARGE)}),
     ],
 )
 def test_the_root_grows_and_swap_is_made(
@@ -78,6 +81,8 @@ def test_the_root_grows_and_swap_is_made(
         (gpt_disk({1: (2048, 100351)}), swap(129), "no entry 129"),
         (MBR, swap(6), "next logical partition has the number 5"),
         (LOGICAL, swap(2), "beside the extended"),
+        (LATE_EXTENDED, swap(5), f"extended partition 2 starts at sector {LARGE - 24576}, behind"),
+        (LATE_EXTENDED, swap(5, 12), "behind the place"),
     ],
 )
 def test_a_swap_partition_without_a_place_is_refused(disk: FakeDisk, wanted: SwapPartition, says: str) -> None:
