@@ -80,7 +80,13 @@ def _made(cls: type, slots: bool) -> type:
     if slots:
         inherited = {s for base in cls.__mro__[1:] for s in getattr(base, "__slots__", ())}
         body["__slots__"] = tuple(name for name in known if name not in inherited)
-    body |= _methods(known, "__post_init__" in {k for base in cls.__mro__ for k in base.__dict__})
+    methods = _methods(known, "__post_init__" in {k for base in cls.__mro__ for k in base.__dict__})
+    if "__setattr__" in body or "__delattr__" in body:
+        raise TypeError(f"{cls.__name__} defines how it is changed, but it is frozen")
+    if body.get("__hash__", 0) is None and "__eq__" in body:
+        del body["__hash__"]  # it was not the class that said so: Python does, of a class with an __eq__ alone
+    body = methods | body  # what the class defines itself counts, as in the standard module
+    body[FIELDS] = known
     body.setdefault("__doc__", None)
     return type(cls)(cls.__name__, cls.__bases__, body)
 

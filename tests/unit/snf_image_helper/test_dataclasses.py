@@ -54,6 +54,83 @@ def classes(module: Any) -> tuple[Any, Any, Any]:
     return Base, Derived, Plain
 
 
+def own_methods(module: Any) -> Any:
+    """A class that defines itself what the module would make."""
+
+    @module.dataclass(frozen=True, slots=True, kw_only=True)
+    class Own:
+        number: int
+        text: str = "x"
+
+        def __repr__(self) -> str:
+            return f"own {self.number}"
+
+        def __eq__(self, other: object) -> bool:
+            return getattr(other, "number", None) == self.number
+
+        def __hash__(self) -> int:
+            return 7
+
+    return Own
+
+
+def own_equality(module: Any, *, hashed: bool) -> Any:
+    """With __eq__ alone Python itself puts `__hash__ = None`, which the standard module replaces."""
+
+    class Plain:  # noqa: PLW1641 - what is tested
+        number: int
+        text: str = "x"
+
+        def __eq__(self, other: object) -> bool:
+            return getattr(other, "number", None) == self.number
+
+    if hashed:
+        Plain.__hash__ = lambda self: 5  # type: ignore[method-assign, assignment, misc]
+    return module.dataclass(frozen=True, kw_only=True)(Plain)
+
+
+def changeable(module: Any) -> Any:
+    @module.dataclass(frozen=True, kw_only=True)
+    class Changeable:
+        number: int
+
+        def __setattr__(self, name: str, value: object) -> None:
+            pass
+
+    return Changeable
+
+
+def started(module: Any) -> Any:
+    @module.dataclass(frozen=True, kw_only=True)
+    class Started:
+        number: int = 3
+
+        def __init__(self) -> None:
+            pass
+
+    return Started
+
+
+OWN: list[Callable[[Any], Any]] = [
+    lambda m: own_methods(m)(number=1),
+    lambda m: hash(own_methods(m)(number=1)),
+    lambda m: (c := own_methods(m))(number=1) == c(number=1, text="y"),
+    lambda m: (c := own_methods(m))(number=1) == c(number=2),
+    lambda m: (c := own_equality(m, hashed=False))(number=1) == c(number=1, text="y"),
+    lambda m: hash((c := own_equality(m, hashed=False))(number=1)) == hash(c(number=1)),
+    lambda m: hash(own_equality(m, hashed=True)(number=1)),
+    changeable,
+    lambda m: started(m)().number,
+    lambda m: started(m)(number=4),
+]
+
+
+@pytest.mark.parametrize("number", range(len(OWN)))
+def test_what_a_class_defines_itself_is_kept_or_refused_by_both(number: int) -> None:
+    seen = {name: outcome(lambda m=module: OWN[number](m)) for name, module in MODULES.items()}  # type: ignore[misc]
+    assert seen["vm"] == seen["standard"]
+
+
 def outcome(act: Callable[[], Any]) -> str:
     """What it gives, or the kind of error; without the names of the classes' places."""
     try:
