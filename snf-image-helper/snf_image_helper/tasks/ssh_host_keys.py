@@ -15,8 +15,8 @@ import re
 from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, GenerateHostKey, RemoveFile, Warn
-from snf_image_helper.distribution import exists, sshd_settings
-from snf_image_helper.image import Image, RootPath, Skipped
+from snf_image_helper.distribution import exists, is_file, sshd_settings
+from snf_image_helper.image import Files, Image, RootPath, Skipped
 from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
 
@@ -42,7 +42,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         if value.startswith("/") and ".." not in value.split("/") and (path := RootPath(value)).parent != FOLDER:
             actions += [RemoveFile(path=path), RemoveFile(path=RootPath(f"{path}.pub"))]
             actions.append(Warn(text=f"sshd's host key {path} was removed; the image must make a new one itself"))
-    if exists(files, *UNITS) or files.entry(FOLDER) is None:
+    if any(_makes_missing_keys(files, RootPath(unit)) for unit in UNITS) or files.entry(FOLDER) is None:
         return actions
     had = [kind for kind in KINDS if f"ssh_host_{kind}_key" in old]
     actions += [
@@ -50,6 +50,13 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         for kind in _wanted(had, configured)
     ]
     return actions
+
+
+def _makes_missing_keys(files: Files, unit: RootPath) -> bool:
+    """Whether a unit makes keys whenever there are none. Debian 13's does so on systemd's "first boot" alone, which the
+    boot after a deployment is not: an empty machine-id does not count as one (machine-id(5)). A masked unit is a link
+    to /dev/null, no file."""
+    return is_file(files, unit) and b"ConditionFirstBoot" not in (files.read(unit) or b"")
 
 
 def _wanted(had: Sequence[str], configured: Sequence[str]) -> Sequence[str]:

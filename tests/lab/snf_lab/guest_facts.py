@@ -182,8 +182,8 @@ def plan_checks(
         Check(
             claim="the SSH host keys are its own",
             seen=f"{len(seen.host_keys)} keys, {len(kept)} of the image",
-            expected=f"{len(image.host_key_fingerprints)} keys, none of the image",
-            ok=len(seen.host_keys) == len(image.host_key_fingerprints) and not kept,
+            expected="one or more, none of the image",
+            ok=bool(seen.host_keys) and not kept,
         ),
         Check(
             claim="sshd answers with one of them",

@@ -184,6 +184,13 @@ def test_host_keys_are_left_to_a_unit_that_makes_them_at_boot() -> None:
     assert planned("ssh_host_keys", fake_image(tree)) == [RemoveFile(path=RootPath("etc/ssh/ssh_host_rsa_key"))]
 
 
+def test_host_keys_are_made_where_a_unit_makes_them_on_a_first_boot_only() -> None:
+    unit = "[Unit]\nConditionFirstBoot=yes\n\n[Service]\nExecStart=ssh-keygen -A\n"
+    tree = {**SSH, "etc/ssh/ssh_host_ed25519_key": "x", "usr/lib/systemd/system/sshd-keygen.service": unit}
+    actions = planned("ssh_host_keys", fake_image(tree))
+    assert [a.kind for a in actions if isinstance(a, GenerateHostKey)] == ["ed25519"]
+
+
 def test_host_keys_that_sshd_keeps_elsewhere_are_removed_with_a_warning() -> None:
     config = "HostKey /var/keys/one\nHostKey ../two\nMatch User x\nHostKey /var/keys/three\n"
     actions = planned("ssh_host_keys", fake_image({"etc/ssh/sshd_config": config}))
