@@ -29,7 +29,7 @@ from snf_image_host.vm import find_image
 from synnefo_light import __version__, log
 from synnefo_light.errors import EXIT_BUG, Error, UsageError
 from synnefo_light.ganeti import OsEnv, os_parameters, os_variant, parse_os_env
-from synnefo_light.log import logger
+from synnefo_light.log import escape, logger
 from synnefo_light.records import dump_json
 
 #: Another configuration than /etc/synnefo-light/snf-image.toml; Ganeti passes no such variable, tests do.
@@ -107,16 +107,19 @@ def _create(environ: Mapping[str, str], settings: Settings) -> int:
     with contextlib.ExitStack() as held:
         reporter: Reporter | None = None
         try:
-            parameters = _asked(env.parameters, env.variant, settings)
-            check_parameters(parameters, settings)
             held.enter_context(journal.only_deployment(settings.run_dir, env.instance))
             log_file = _open_log(settings.log_dir, env)
             writer = open_journal(settings.run_dir, env.instance)
             if writer is not None:
                 held.callback(writer.close)
-            reporter = Reporter(env.instance, image=parameters.image, spool=settings.spool, journal=writer)
+            # Before the parameters are read: what is wrong with them is to be seen in the journal and the spool too.
+            image = escape(env.parameters.get("img_id", ""))
+            reporter = Reporter(env.instance, image=image, spool=settings.spool, journal=writer)
             if log_file is not None:
                 held.callback(_append_console, log_file, console)
+            parameters = _asked(env.parameters, env.variant, settings)
+            reporter.image = parameters.image
+            check_parameters(parameters, settings)
             reporter.finished(deploy.create(env, parameters, settings, reporter, console, state))
             return 0
         except (Exception, Interrupted) as e:

@@ -38,7 +38,7 @@ class Reporter:
         """Without a journal or a spool nothing is told there."""
         self.instance = instance
         self.step = "start"  # where we are: for the failure's record
-        self._image = image
+        self.image = image  # img_id as given: for the events
         self._spool = spool
         self._journal = journal
         self._silent: set[str] = set()
@@ -89,7 +89,7 @@ class Reporter:
             "image-deployed",
             ImageDeployed(
                 instance=self.instance,
-                image=self._image,
+                image=self.image,
                 copied=record.copied,
                 copy_ms=record.copy_ms,
                 helper_ms=record.helper_ms,
@@ -99,7 +99,7 @@ class Reporter:
 
     def failed(self, sentence: str) -> None:
         self._write(Failed(step=self.step, reason=sentence))
-        failed = ImageFailed(instance=self.instance, image=self._image, step=self.step, reason=sentence)
+        failed = ImageFailed(instance=self.instance, image=self.image, step=self.step, reason=sentence)
         self._drop("image-failed", failed)
 
     def _warned(self, task: str | None, text: str) -> None:

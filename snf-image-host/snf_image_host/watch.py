@@ -31,7 +31,7 @@ class Line:
 class View:
     """What was seen so far, which later lines need: times since the start, the speed of the copy."""
 
-    started_ms: int = 0
+    started_ms: int | None = None
     last_ms: int = 0
     last_done: int = 0
 
@@ -41,6 +41,8 @@ class View:
             self.started_ms = self.last_ms = entry.at_ms
             yield Line(text=f"{record.instance}: {record.image}, {human(record.size)} onto {human(record.disk)}")
             return
+        if self.started_ms is None:  # one that failed before it began has no `started`
+            self.started_ms = entry.at_ms
         elapsed = f"{(entry.at_ms - self.started_ms) / 1000:6.1f} s"
         text = self._text(entry)
         passing = isinstance(record, journal.CopyProgressed | journal.TaskStarted)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from snf_image_host.journal import CopyDone, Failed, Finished
 
+from synnefo_light.events import ImageFailed
 from tests.real.snf_image_host.node import Fake
 
 MIB = 1 << 20
@@ -269,6 +270,19 @@ def test_watch_follows_to_success_and_to_failure(node: Fake) -> None:
     watched = node.command("watch", "web1")
     assert watched.returncode == 1 and "SHA-256" in watched.stdout.splitlines()[-1]
     assert isinstance(node.records()[-1], Failed)
+
+
+def test_a_create_that_fails_at_its_parameters_replaces_the_journal_and_drops_an_event(node: Fake) -> None:
+    node.image()
+    assert node.create(node.disk()).returncode == 0
+    assert node.create(node.disk(), img_id="a\x1b[2J/../b").returncode == 2
+    watched = node.command("watch", "web1")
+    assert watched.returncode == 1, watched
+    assert watched.stdout.startswith("   0.0 s  failed   web1 was not deployed: img_id: "), watched
+    last = node.events()[-1].detail
+    assert isinstance(last, ImageFailed) and (last.instance, last.image) == ("web1", "a\\x1b[2J/../b")
+    (only,) = node.records()
+    assert isinstance(only, Failed) and only.reason == last.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
