@@ -99,6 +99,9 @@ class Nic:
         _check(_MAC.fullmatch(self.mac) is not None, f"MAC {self.mac!r} is not six lower-case hex pairs")
         _check((self.ipv4 == "static") == (self.ipv4_address is not None), "static IPv4 and an address go together")
         _check((self.ipv6 == "static") == (self.ipv6_address is not None), "static IPv6 and an address go together")
+        addresses = (self.ipv4_address, self.ipv4_gateway, self.ipv6_address, self.ipv6_gateway, *self.nameservers)
+        for text in filter(None, addresses):
+            _check("%" not in text, f"address {text!r} has a scope; give it without % and what follows")
         for text in filter(None, (self.ipv4_address, self.ipv4_gateway)):
             ipaddress.IPv4Interface(text)
         for text in filter(None, (self.ipv6_address, self.ipv6_gateway)):
@@ -272,8 +275,11 @@ _NAMES: Final = {cls: name for name, cls in _KINDS.items()}
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest as the bytes of its disk, a multiple of 512. Raises ProtocolError over 8 MiB."""
-    payload = dump_json(manifest)
+    """The manifest as the bytes of its disk, a multiple of 512. Raises ProtocolError over 8 MiB, or for no text."""
+    try:
+        payload = dump_json(manifest)
+    except RecordError as e:
+        raise ProtocolError(f"the manifest cannot be written: {e}") from None
     header = HEADER.pack(MAGIC, manifest.version, 0, len(payload), hashlib.sha256(payload).digest())
     size = -(-(len(header) + len(payload)) // 512) * 512
     if size > FRAMED_LIMIT:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -36,14 +37,19 @@ def parse_json(raw: bytes, into: type[T], *, limit: int) -> T:
 
 
 def load_json(raw: bytes, *, limit: int) -> object:
-    """JSON text to plain data; refuses what is too long, doubled keys, floats, NaN and deep nesting."""
+    """JSON text to plain data; refuses what is too long, doubled keys, floats, NaN, lone surrogates, deep nesting."""
     if len(raw) > limit:
         raise RecordError(f"the document has {len(raw)} bytes, at most {limit} are accepted")
     try:
         text = raw.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_no_doubles, parse_float=_no_float, parse_constant=_no_float)
+        data: object = json.loads(text, object_pairs_hook=_no_doubles, parse_float=_no_float, parse_constant=_no_float)
+        if re.search(r"\\u[dD]", text):
+            json.dumps(data, ensure_ascii=False).encode()
+        return data
     except RecordError:
         raise
+    except UnicodeEncodeError:
+        raise RecordError("the document has half a surrogate pair as an escape, which is no character") from None
     except RecursionError:
         raise RecordError("the document is nested too deeply") from None
     except ValueError as e:
@@ -51,8 +57,15 @@ def load_json(raw: bytes, *, limit: int) -> object:
 
 
 def dump_json(record: object) -> bytes:
-    """The canonical form: sorted keys, no blanks, UTF-8 without escapes, secrets in clear, no newline."""
-    return json.dumps(plain(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """The canonical form: sorted keys, no blanks, UTF-8 without escapes, secrets in clear, no newline.
+
+    Raises RecordError for text that no encoding has (a lone surrogate).
+    """
+    text = json.dumps(plain(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise RecordError("the record has half a surrogate pair in it, which is no character") from None
 
 
 def plain(record: object) -> object:

@@ -20,6 +20,7 @@ from synnefo_light.log import Secret, escape
 from synnefo_light.manifest import ImageFormat, InjectedFile, Password
 
 KEYS_LIMIT: Final = 64 << 10
+PASSWORD_LIMIT: Final = 511  # bytes: what crypt(3) takes
 
 T = TypeVar("T")
 
@@ -67,6 +68,20 @@ def _format(text: str) -> ImageFormat:
 def _password(text: str) -> Secret:
     if not text:
         raise ValueError("it is empty; give a password, or leave the parameter out to keep the image's")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
+    if size > PASSWORD_LIMIT:
+        raise ValueError(f"it has {size} bytes, at most {PASSWORD_LIMIT} are accepted")
+    return Secret(text)
+
+
+def _hash(text: str) -> Secret:
+    if not text.startswith("$") and text not in ("*", "!"):
+        raise ValueError(
+            "it is no hash of crypt(5), which begins with $; give one, * or ! to lock the password, or img_passwd"
+        )
     return Secret(text)
 
 
@@ -94,6 +109,10 @@ def _addresses(text: str) -> tuple[str, ...]:
 
 
 def _address(word: str) -> str:
+    if "%" in word:
+        raise ValueError(
+            f"'{escape(word, limit=80)}' has a scope, which holds on one machine only; leave out the % part"
+        )
     try:
         return str(ipaddress.ip_address(word))
     except ValueError:
@@ -133,7 +152,7 @@ IMG_PASSWD = Parameter(
     name="img_passwd", kind="text", summary="password of the users, in clear; better given as secret", parse=_password
 )
 IMG_PASSWD_HASH = Parameter(
-    name="img_passwd_hash", kind="crypt(5) hash", summary="password of the users, ready hashed", parse=_password
+    name="img_passwd_hash", kind="crypt(5) hash", summary="password of the users, ready hashed", parse=_hash
 )
 AUTH_KEYS = Parameter(
     name="auth_keys", kind="lines", summary="public keys to add to the users' authorized_keys", parse=_keys

@@ -12,7 +12,7 @@ from snf_image_host.params import Parameters
 from snf_image_host.settings import Settings
 from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
-from synnefo_light.manifest import TASKS, Disk, Manifest, encode
+from synnefo_light.manifest import TASKS, Disk, Manifest, OsFamily, encode
 from synnefo_light.units import MIB, bytes_of
 
 HOSTNAME_ONLY: Final = frozenset(TASKS) - {"mount", "hostname", "umount"}
@@ -105,6 +105,12 @@ def plan_rename(
 
 def check_parameters(parameters: Parameters, settings: Settings) -> None:
     """Whether the helper could be asked for this at all, before there is an instance. Raises UserError."""
+    family = parameters.properties.os_family
+    if family not in (None, OsFamily.LINUX) and not parameters.properties.skip >= set(TASKS):
+        raise UserError(
+            f"OSFAMILY is {family.value}, but only linux can be customised yet; "
+            f'give EXCLUDE_ALL_TASKS="yes" to copy the image and leave it as it is'
+        )
     manifest = _manifest("instance", (), parameters, settings, sizes=(MIB,), version="0", nonce="0" * 32)
     try:
         encode(manifest)

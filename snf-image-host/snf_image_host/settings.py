@@ -54,6 +54,7 @@ class Settings:
             ipaddress.ip_network(text)
         for text in self.nameservers:
             ipaddress.ip_address(text)
+            _check("%" not in text, f"the name server {text!r} has a scope; leave out the % part")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

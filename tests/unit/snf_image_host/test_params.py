@@ -85,7 +85,23 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
             {"img_passwd": "a", "img_passwd_hash": "b"},
             "img_passwd and img_passwd_hash are both given; give one of them",
         ),
-        ({"img_passwd_hash": "a:b"}, "img_passwd_hash: the password hash has characters shadow(5) cannot hold"),
+        ({"img_passwd_hash": "$a:b"}, "img_passwd_hash: the password hash has characters shadow(5) cannot hold"),
+        (
+            {"img_passwd_hash": "secret"},
+            "img_passwd_hash: it is no hash of crypt(5), which begins with $; give one, * or ! to lock the password, "
+            "or img_passwd",
+        ),
+        ({"img_passwd": "ä" * 256}, "img_passwd: it has 512 bytes, at most 511 are accepted"),
+        ({"img_passwd": "\udcff"}, "img_passwd: it is not UTF-8"),
+        (
+            {"dns_nameservers": "fe80::1%eth0"},
+            "dns_nameservers: 'fe80::1%eth0' has a scope, which holds on one machine only; leave out the % part",
+        ),
+        (
+            {"img_properties": '{"OSFAMILY": "windows"}'},
+            'OSFAMILY is windows, but only linux can be customised yet; give EXCLUDE_ALL_TASKS="yes" to copy the '
+            "image and leave it as it is",
+        ),
         ({"auth_keys": "nonsense"}, "auth_keys: line 1 is not a public key (TYPE KEY COMMENT, as in sshd(8))"),
         ({"auth_keys": "ssh-rsa A\x1b[2J"}, "auth_keys: line 1 has control characters"),
         (
@@ -195,3 +211,13 @@ def test_parameters_list_has_a_name_and_a_summary_on_each_line() -> None:
     for line in render_parameters_list().splitlines():
         name, summary = line.split(None, 1)
         assert name.isidentifier() and summary.isprintable() and summary.isascii()
+
+
+def test_another_family_than_linux_may_be_copied_as_it_is() -> None:
+    given = GOOD | {"img_properties": '{"OSFAMILY": "windows", "EXCLUDE_ALL_TASKS": "yes"}'}
+    check_parameters(parse_parameters(given), Settings())
+
+
+@pytest.mark.parametrize("given", [{"img_passwd": "ä" * 255 + "x"}, {"img_passwd_hash": "*"}, {"img_passwd_hash": "!"}])
+def test_passwords_just_within_the_rules_are_taken(given: dict[str, str]) -> None:
+    check_parameters(parse_parameters(GOOD | given), Settings())

@@ -177,3 +177,21 @@ def test_no_secret_shows_in_a_manifests_repr() -> None:
     manifest = a_manifest(passwords=(Password(user="root", clear=Secret("hunter2")),))
     assert "hunter2" not in repr(manifest)
     assert "hunter2" not in str(dataclasses.asdict(manifest))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ipv6": "static", "ipv6_address": "fe80::1%eth0/64"},
+        {"ipv6": "static", "ipv6_address": "2001:db8::5/64", "ipv6_gateway": "fe80::1%eth0"},
+        {"nameservers": ("fe80::1%a b",)},
+    ],
+)
+def test_an_address_with_a_scope_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="has a scope"):
+        Nic(mac="aa:00:00:00:00:01", **given)
+
+
+def test_a_manifest_with_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="half a surrogate pair"):
+        encode(a_manifest(authorized_keys="\udcff"))

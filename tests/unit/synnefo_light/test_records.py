@@ -88,3 +88,18 @@ def test_a_wrong_secret_is_not_shown() -> None:
 def test_bytes_that_are_not_text_are_refused() -> None:
     with pytest.raises(RecordError):
         parse_json(b'{"name": "\xff"}', Cart, limit=100)
+
+
+@pytest.mark.parametrize("text", [r'{"name": "\ud800"}', r'{"name": "\uDFFFx"}', r'{"\udc80": 1}'])
+def test_half_a_surrogate_pair_is_refused_on_the_way_in(text: str) -> None:
+    with pytest.raises(RecordError, match="half a surrogate pair"):
+        load_json(text.encode(), limit=100)
+
+
+def test_a_whole_surrogate_pair_is_a_character() -> None:
+    assert load_json(rb'{"name": "\ud83d\ude00"}', limit=100) == {"name": "\U0001f600"}
+
+
+def test_half_a_surrogate_pair_is_refused_on_the_way_out() -> None:
+    with pytest.raises(RecordError, match="half a surrogate pair"):
+        dump_json({"name": "\udcff"})
