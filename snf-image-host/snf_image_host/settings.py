@@ -35,7 +35,7 @@ class Settings:
 
     http_timeout_s: int = 30  # without a byte
     http_limit_s: int = 7200  # for the whole image
-    http_networks: tuple[str, ...] = ()  # where an image may come from; () = anywhere but special addresses
+    http_networks: tuple[str, ...] = ()  # where an image may come from; () = neither special nor the node's own
 
     dhcp_tags: tuple[str, ...] = ("auto", "dhcp", "nfdhcpd")
     stateful_dhcpv6_tags: tuple[str, ...] = ("dhcpv6", "stateful_dhcpv6")

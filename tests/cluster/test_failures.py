@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,15 +43,27 @@ http.server.ThreadingHTTPServer(('10.78.1.1', 8099), Handler).serve_forever()
 URL = "http://10.78.1.1:8099"
 
 
+CONFIGURATION = "/etc/synnefo-light/snf-image.toml"
+
+
 @pytest.fixture(scope="module")
-def server(cluster: Cluster, image: str) -> str:
-    """An image server inside the node, on its address in the instances' network."""
+def server(cluster: Cluster, image: str) -> Iterator[str]:
+    """An image server inside the node, on its address in the instances' network, from which images may come then."""
     cluster.node.write("/root/image_server.py", SERVER.encode())
     # A name of its own: the server of an earlier run may still be there, and serves as well.
     cluster.node.run(["systemd-run", "--unit=image-server", "python3", "/root/image_server.py"], ok=(0, 1))
     ask = f"import urllib.request as r; r.urlopen('{URL}/good').read()"
     cluster.wait_for(f'python3 -c "{ask}"', "the image server")
-    return URL
+    former = cluster.node.read(CONFIGURATION) if cluster.node.exists(CONFIGURATION) else None
+    kept = "" if former is None else re.sub(r"(?m)^http_networks\b.*\n", "", former.decode())
+    cluster.node.write(CONFIGURATION, f'http_networks = ["10.78.1.0/24"]\n{kept}'.encode())
+    try:
+        yield URL
+    finally:
+        if former is None:
+            cluster.node.run(["rm", "-f", CONFIGURATION])
+        else:
+            cluster.node.write(CONFIGURATION, former)
 
 
 def assert_stopped_and_unbootable(cluster: Cluster, name: str, output: str, *reasons: str) -> None:

@@ -3,8 +3,9 @@
 What keeps a tenant's address from being used against the node: only http and https, also after each redirect; no
 redirect from https to http; the address that a name resolves to is checked when the connection is made, by the code
 that makes it, so a second answer of the DNS changes nothing; no proxy, no .netrc, no cookie. By default loopback,
-link-local (169.254.169.254 among them), multicast and reserved addresses are refused; `http_networks` replaces that
-rule by a list.
+link-local (169.254.169.254 among them), multicast, reserved and other metadata addresses are refused, and those of the
+node itself; an IPv6 address that carries an IPv4 one (6to4, Teredo, NAT64, mapped) is judged by that. `http_networks`
+replaces these rules by a list.
 
 The size must be declared and must come true: a body that is shorter or longer than its Content-Length is refused.
 The time limit holds from before the first connection to the last byte: a thread shuts the connection down at the end
@@ -46,16 +47,50 @@ class AddressRefused(UserError):
     """The server's address is one that images may not come from."""
 
 
+#: Where clouds answer with credentials, beside 169.254.169.254: 100.100.100.200 of one, fd00:ec2::254 of another.
+METADATA: Final = (ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254"))
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+
+
 def may_connect(address: Address, networks: tuple[str, ...]) -> bool:
-    """Whether images may come from `address`; `networks` () stands for "anywhere but special addresses"."""
+    """Whether images may come from `address`; `networks` () stands for "neither special nor the node's own"."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     real = mapped or address
     if networks:
         return any(real in ipaddress.ip_network(n) for n in networks)
-    special = (
-        real.is_loopback or real.is_link_local or real.is_multicast or real.is_unspecified or real.is_reserved
-    ) or (isinstance(real, ipaddress.IPv4Address) and real in ipaddress.IPv4Network("0.0.0.0/8"))
-    return not special
+    meant = embedded(address) or (address,)
+    return not (is_own(address) or any(_special(a) or is_own(a) for a in meant))
+
+
+def embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """The IPv4 addresses to which packets for an IPv6 address of a transition mechanism go; () for any other."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return ()
+    if address in NAT64:
+        return (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF),)
+    return tuple(a for a in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if a is not None)
+
+
+def is_own(address: Address) -> bool:
+    """Whether the node itself has `address`: then a socket can be bound to it.
+
+    With the sysctl ip_nonlocal_bind any address can be; all are refused then, and http_networks must name some.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def _special(address: Address) -> bool:
+    return (
+        (address.is_loopback or address.is_link_local or address.is_multicast)
+        or (address.is_unspecified or address.is_reserved or address in METADATA)
+        or (isinstance(address, ipaddress.IPv4Address) and address in ipaddress.IPv4Network("0.0.0.0/8"))
+    )
 
 
 class Deadline:

@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from snf_image_host.sources import LocalImage
-from snf_image_host.sources.http import AddressRefused, connect, may_connect
+from snf_image_host.sources import LocalImage, http
+from snf_image_host.sources.http import AddressRefused, connect, is_own, may_connect
 from snf_image_host.sources.local import relative_name
 
 from synnefo_light.errors import UserError
@@ -35,10 +35,40 @@ from synnefo_light.errors import UserError
         ("::ffff:127.0.0.1", False),
         ("::ffff:169.254.169.254", False),
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::5db8:d822", True),
+        ("64:ff9b:1::7f00:1", False),
+        ("::ffff:93.184.216.34", True),
+        ("::127.0.0.1", False),
+        ("2002:7f00:1::1", False),
+        ("2002:a9fe:a9fe::1", False),
+        ("2002:5db8:d822::1", True),
+        ("2001:0:5db8:d822:0:ffff:80ff:fffe", False),
+        ("2001:0:7f00:1:0:ffff:a247:27dd", False),
+        ("2001:0:5db8:d822:0:ffff:a247:27dd", True),
+        ("100.100.100.200", False),
+        ("::ffff:100.100.100.200", False),
+        ("fd00:ec2::254", False),
     ],
 )
 def test_images_do_not_come_from_special_addresses(address: str, *, allowed: bool) -> None:
     assert may_connect(ipaddress.ip_address(address), ()) is allowed
+
+
+@pytest.mark.parametrize("spelling", ["203.0.113.7", "::ffff:203.0.113.7", "2002:cb00:7107::1", "64:ff9b::cb00:7107"])
+def test_images_do_not_come_from_the_node_itself(monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+    address = ipaddress.ip_address(spelling)
+    assert may_connect(address, ())
+    monkeypatch.setattr(http, "is_own", lambda a: str(a) == "203.0.113.7")
+    assert not may_connect(address, ())
+    assert may_connect(address, ("203.0.113.0/24", "2002::/16", "64:ff9b::/96")), "the configuration overrides"
+
+
+def test_an_address_is_the_nodes_own_when_a_socket_can_be_bound_to_it() -> None:
+    """127.0.0.1 is the one address that any node has; the networks for documentation no node has."""
+    assert is_own(ipaddress.ip_address("127.0.0.1"))
+    assert not is_own(ipaddress.ip_address("192.0.2.1"))
+    assert not is_own(ipaddress.ip_address("2001:db8::1"))
 
 
 def test_the_address_that_is_checked_is_the_one_that_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
