@@ -41,24 +41,27 @@ class _Known:
     reason: str
 
 
-def choose(image: HelperImage, settings: Settings, *, kvm: Path = KVM) -> Choice:
-    """Which accelerator to use. The first call of a boot takes up to 8 s on a machine whose /dev/kvm does not work."""
+def choose(image: HelperImage, settings: Settings, *, kvm: Path = KVM, again: bool = False) -> Choice:
+    """Which accelerator to use. The first call of a boot takes up to 8 s on a machine whose /dev/kvm does not work.
+
+    `again` forgets the answer that is kept: a busy node may have taken too long to boot the helper.
+    """
     if settings.accel != "auto":
         return Choice(accel=settings.accel, reason="the configuration says so (accel)")
     if not kvm.exists():
         return Choice(accel="tcg", reason=f"there is no {kvm}")
     try:
-        return _remembered(image, settings)
+        return _remembered(image, settings, again=again)
     except OSError as e:
         raise EnvironmentFault(f"{settings.run_dir} cannot be written ({e.strerror}); run this as root") from e
 
 
-def _remembered(image: HelperImage, settings: Settings) -> Choice:
+def _remembered(image: HelperImage, settings: Settings, *, again: bool) -> Choice:
     path = settings.run_dir / ".accel.json"
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     with locked(settings.run_dir / ".accel.lock", wait_s=2 * PROBE_S):
         boot = BOOT_ID.read_text().strip()
-        known = _read(path)
+        known = None if again else _read(path)
         if known is not None and (known.boot, known.helper) == (boot, image.version):
             return Choice(accel=known.accel, reason=known.reason)
         choice = probe(image, settings)

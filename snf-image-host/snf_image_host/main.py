@@ -218,7 +218,7 @@ def _show(line: watch.Line, *, terminal: bool) -> None:
 
 
 def _accel(settings: Settings, arguments: argparse.Namespace) -> int:
-    choice = accel.choose(find_image(settings.helper_dir, version=__version__), settings)
+    choice = accel.choose(find_image(settings.helper_dir, version=__version__), settings, again=arguments.again)
     print(dump_json(choice).decode())
     return 0
 
@@ -254,7 +254,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     following = commands.add_parser("watch", help="follow the deployment of an instance")
     following.add_argument("instance", metavar="INSTANCE")
-    commands.add_parser("accel", help="say which accelerator the helper VM uses, and why; one JSON line")
+    asked = commands.add_parser("accel", help="say which accelerator the helper VM uses, and why; one JSON line")
+    asked.add_argument("--again", action="store_true", help="find out anew, whatever was found before")
     table = commands.add_parser("parameters", help="list the OS parameters and image properties")
     table.add_argument("--list", action="store_true", help="in the form of Ganeti's parameters.list")
     commands.add_parser("version", help="say the versions of both halves")

@@ -13,10 +13,12 @@ from typing import Final
 from snf_image_host import journal
 from snf_image_host.journal import Entry
 from synnefo_light.errors import UserError
+from synnefo_light.log import escape
 from synnefo_light.units import human
 
 POLL_S: Final = 0.2
 BAR: Final = 24
+NAME_LIMIT: Final = 255 - len(".jsonl")  # bytes of an instance's name, whose journal must be a file's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,9 @@ class View:
 def follow(run_dir: Path, instance: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Entry]:
     """The records of the last deployment of `instance`, until it has ended or was killed. Raises UserError."""
     path = journal.path_of(run_dir, instance)
-    if "/" in instance or instance.startswith(".") or not path.exists():
-        raise UserError(f"no deployment of {instance!r} was begun on this node since it booted; is it this node's?")
+    if "/" in instance or instance.startswith(".") or len(os.fsencode(instance)) > NAME_LIMIT or not path.exists():
+        shown = escape(instance, limit=80)
+        raise UserError(f"no deployment of {shown!r} was begun on this node since it booted; is it this node's?")
     rest = b""
     with open(path, "rb", buffering=0) as file:
         while True:

@@ -18,9 +18,9 @@ from tests.real.snf_image_host.node import Fake
 PRESENT = Path("/dev/null")  # in place of /dev/kvm: that it is there proves nothing, which is what is tested
 
 
-def chosen(node: Fake, *, kvm: Path = PRESENT) -> Choice:
+def chosen(node: Fake, *, kvm: Path = PRESENT, again: bool = False) -> Choice:
     settings = load_settings(node.folder / "snf-image.toml")
-    return choose(find_image(settings.helper_dir, version=__version__), settings, kvm=kvm)
+    return choose(find_image(settings.helper_dir, version=__version__), settings, kvm=kvm, again=again)
 
 
 @pytest.mark.parametrize("accel", ["kvm", "tcg"])
@@ -84,3 +84,19 @@ def test_an_instance_named_accel_does_not_meet_the_probes_files(node: Fake) -> N
     with only_deployment(node.folder / "run", "accel"):
         assert chosen(node).accel == "kvm"
     assert {p.name for p in (node.folder / "run").iterdir()} == {"accel.lock", ".accel.lock", ".accel.json"}
+
+
+def test_asked_again_it_is_tried_anew_and_the_new_answer_is_kept(node: Fake) -> None:
+    node.configure(accel="auto")
+    node.behave("early-exit")
+    assert chosen(node).accel == "tcg"
+    node.behave("good")
+    assert chosen(node).accel == "tcg", "the answer is remembered"
+    assert chosen(node, again=True).accel == "kvm"
+    assert chosen(node).accel == "kvm"
+
+
+def test_the_command_takes_again(node: Fake) -> None:
+    node.configure(accel="tcg")
+    done = node.command("accel", "--again")
+    assert done.returncode == 0 and json.loads(done.stdout)["accel"] == "tcg", done

@@ -115,7 +115,7 @@ def test_watch_waits_while_the_deployment_lives_and_ends_when_it_was_killed(tmp_
     assert len(slept) == 5
 
 
-@pytest.mark.parametrize("name", ["web2", "../web1", ".web1", "a/b"])
+@pytest.mark.parametrize("name", ["web2", "../web1", ".web1", "a/b", "x" * 250, "x" * 5000])
 def test_watch_of_nothing_says_so(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="no deployment of"):
         list(follow(tmp_path, name))
