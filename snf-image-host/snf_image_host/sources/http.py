@@ -59,7 +59,7 @@ def may_connect(address: Address, networks: tuple[str, ...]) -> bool:
     if networks:
         return any(real in ipaddress.ip_network(n) for n in networks)
     meant = embedded(address) or (address,)
-    return not (is_own(address) or any(_special(a) or is_own(a) for a in meant))
+    return not (any(_special(a) for a in meant) or any(is_own(a) for a in (address, *meant)))
 
 
 def embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
@@ -167,7 +167,7 @@ class GuardedAdapter(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call, unused-ignore]
         networks, deadline = self._networks, self._deadline
 
         def new_connection(self: HTTPConnection) -> socket.socket:
