@@ -85,7 +85,7 @@ def own_equality(module: Any, *, hashed: bool) -> Any:
             return getattr(other, "number", None) == self.number
 
     if hashed:
-        Plain.__hash__ = lambda self: 5  # type: ignore[method-assign, assignment, misc]
+        Plain.__hash__ = lambda self: 5  # type: ignore[method-assign]
     return module.dataclass(frozen=True, kw_only=True)(Plain)
 
 
