@@ -181,8 +181,9 @@ class _Maker:
         return tools
 
     def _fingerprints(self, tree: Path) -> tuple[str, ...]:
+        # The tree's own ssh-keygen: the host may have none.
         lines = [
-            self.run(["ssh-keygen", "-l", "-f", key], timeout_s=30).text
+            self.run(["chroot", tree, "ssh-keygen", "-l", "-f", f"/etc/ssh/{key.name}"], timeout_s=30).text
             for key in sorted((tree / "etc/ssh").glob("ssh_host_*_key.pub"))
         ]
         return tuple(line.split()[1] for line in lines)
