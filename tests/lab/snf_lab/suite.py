@@ -98,7 +98,7 @@ def lint_commands(venv: Path) -> tuple[tuple[str, list[str]], ...]:
     tests = sorted(
         str(path.relative_to(TREE))
         for path in (TREE / "tests").iterdir()
-        if path.name not in ("lab", "data") and path.suffix in ("", ".py")
+        if path.name != "lab" and (path.suffix == ".py" or any(path.rglob("*.py")))
     )
     rooms = ["synnefo_light", "snf-image-host/snf_image_host", "snf-image-helper/snf_image_helper", "tests/lab/snf_lab"]
     return (
