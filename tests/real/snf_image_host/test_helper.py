@@ -160,7 +160,7 @@ def test_the_gate_opens_only_for_an_answer(tmp_path: Path, *, answers: bool) -> 
     ours, theirs = socket.socketpair()
     with ours, theirs:
         begun = tmp_path / "begun"
-        process = subprocess.Popen(["sh", "-c", GATE, "gate", "touch", str(begun)], stdin=theirs)
+        process = subprocess.Popen(["sh", "-c", GATE, "gate", "touch", str(begun)], stdin=theirs.fileno())
         theirs.close()
         assert ours.recv(100) == b"ready\n"
         assert not begun.exists()
