@@ -21,8 +21,16 @@ class AptSettings:
     """`mirror` is None when the host's sources name no Debian archive: then the tools' own default is right."""
 
     mirror: str | None
+    security: str | None = None  # where the host gets Debian's security updates
     options: tuple[str, ...]  # lines of apt.conf
     environment: Mapping[str, str]
+
+    def sources(self, codename: str) -> list[str]:
+        """Lines of a sources.list for a release; [] where mmdebstrap's default, which has all three, is right."""
+        if self.mirror is None:
+            return []
+        lines = [f"deb {self.mirror} {codename} main", f"deb {self.mirror} {codename}-updates main"]
+        return [*lines, f"deb {self.security} {codename}-security main"] if self.security else lines
 
 
 def parse_deb822(text: str) -> list[dict[str, str]]:
@@ -57,12 +65,12 @@ def parse_one_line(text: str) -> list[dict[str, str]]:
     return found
 
 
-def find_mirror(stanzas: Iterable[Mapping[str, str]], codename: str) -> str | None:
-    """The first archive that carries the host's own release with `main`: other releases of Debian are there too."""
+def find_mirror(stanzas: Iterable[Mapping[str, str]], suite: str) -> str | None:
+    """The first archive that carries a suite with `main`: that of other releases of Debian is there too."""
     for stanza in stanzas:
         if (
             "deb" in stanza.get("types", "deb").split()
-            and codename in stanza.get("suites", "").split()
+            and suite in stanza.get("suites", "").split()
             and "main" in stanza.get("components", "").split()
             and stanza.get("enabled", "yes") != "no"
         ):
@@ -87,8 +95,10 @@ def read_settings(runner: Runner) -> AptSettings:
         if file.is_file() and file.suffix in (".list", ".sources"):
             text = file.read_text(errors="replace")
             stanzas += parse_deb822(text) if file.suffix == ".sources" else parse_one_line(text)
+    codename = parse_codename(Path("/etc/os-release").read_text())
     return AptSettings(
-        mirror=find_mirror(stanzas, parse_codename(Path("/etc/os-release").read_text())),
+        mirror=find_mirror(stanzas, codename),
+        security=find_mirror(stanzas, f"{codename}-security"),
         options=parse_options(runner(["apt-config", "dump"], timeout_s=20).text),
         environment={name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
     )

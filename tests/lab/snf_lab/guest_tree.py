@@ -35,7 +35,7 @@ def plan_tree(
         *options,
         release,
         target,
-        *([settings.mirror] if settings.mirror else []),
+        *settings.sources(release),
     ]
 
 

@@ -36,6 +36,7 @@ FOR_READING = ("netplan.io", "ifupdown")
 #: Parts of the tree that no package is made of.
 NOT_PACKAGED = ("lab",)
 NOT_PACKAGED_FOLDERS = ("tests/", ".ci/")
+HELPER_RELEASE = "bookworm"
 HELPER_BUILD = "snf-image-helper/vm/snf-image-helper-build"
 #: What the helper VM's image is made of.
 HELPER_PARTS = ("snf-image-helper/", "synnefo_light/")
@@ -160,9 +161,9 @@ def _ensure_helper(
     log = state.log / "helper-image.log"
     with progress.step("build the helper VM's image", log=log):
         making = _fresh(folder, ".making")
-        mirror = ["--mirror", settings.mirror] if settings.mirror else []
+        mirrors = [word for line in settings.sources(HELPER_RELEASE) for word in ("--mirror", line)]
         run_logged(
-            [TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirror],
+            [TREE / HELPER_BUILD, "--output", making, "--cache", state.cache / "helper-debs", *mirrors],
             log=log,
             contain=True,
             timeout_s=1800,
@@ -193,10 +194,10 @@ def render_apt_conf(folder: Path, root: Path, settings: AptSettings) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def render_sources(codename: str, mirror: str | None, made_from: str, ours: Path) -> str:
+def render_sources(archive: Sequence[str], made_from: str, ours: Path) -> str:
     """The archive that the host's apt uses, or else the one that the root was made from, and our .debs."""
-    archive = f"deb {mirror} {codename} main\n" if mirror else made_from
-    return f"{archive}deb [trusted=yes] file:{ours} ./\n"
+    lines = "".join(f"{line}\n" for line in archive) or made_from
+    return f"{lines}deb [trusted=yes] file:{ours} ./\n"
 
 
 def _ensure_closure(
@@ -218,7 +219,7 @@ def _ensure_closure(
             (work / part).mkdir(parents=True)
         _fill(offered, ours, runner)
         made_from = (root / ARCHIVE_LIST).read_text()
-        (work / "sources.list").write_text(render_sources(codename, settings.mirror, made_from, offered))
+        (work / "sources.list").write_text(render_sources(settings.sources(codename), made_from, offered))
         conf = render_apt_conf(work, root, settings) + (
             f'Dir::Etc::SourceList "{work}/sources.list";\nDir::Etc::SourceParts "-";\n'
             f'Dir::State::Lists "{work}/lists";\nDir::Cache::Archives "{work}/archives";\n'

@@ -88,7 +88,7 @@ def plan_mmdebstrap(release: Release, target: Path, settings: AptSettings) -> li
         f"--include={','.join(PACKAGES)}",
         release.codename,
         target,
-        *([settings.mirror] if settings.mirror else []),
+        *settings.sources(release.codename),
     ]
 
 

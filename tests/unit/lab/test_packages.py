@@ -21,7 +21,12 @@ Standards-Version: 4.6.2
 
 Package: a
 """
-SETTINGS = AptSettings(mirror="http://mirror.example/debian", options=('Acquire::Retries "3";',), environment={})
+SETTINGS = AptSettings(
+    mirror="http://mirror.example/debian",
+    security="http://security.example",
+    options=('Acquire::Retries "3";',),
+    environment={},
+)
 
 
 def test_build_depends_are_names_that_apt_can_install() -> None:
@@ -77,7 +82,13 @@ def test_the_cached_root_has_nothing_that_must_come_with_our_packages() -> None:
 
 def test_a_root_is_made_from_where_the_hosts_apt_gets_its_packages() -> None:
     words = roots.plan_mmdebstrap(state.RELEASES["trixie"], Path("/t"), SETTINGS)
-    assert words[-3:] == ["trixie", Path("/t"), "http://mirror.example/debian"]
+    assert words[-5:] == [
+        "trixie",
+        Path("/t"),
+        "deb http://mirror.example/debian trixie main",
+        "deb http://mirror.example/debian trixie-updates main",
+        "deb http://security.example trixie-security main",
+    ]
     assert '--aptopt=Acquire::Retries "3";' in words
     bare = AptSettings(mirror=None, options=(), environment={})
     assert roots.plan_mmdebstrap(state.RELEASES["trixie"], Path("/t"), bare)[-1] == Path("/t")
@@ -110,15 +121,15 @@ def test_the_closure_is_resolved_against_what_the_root_has_installed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mirror", "first"),
+    ("archive", "first"),
     [
-        ("http://m.example/debian", "deb http://m.example/debian trixie main"),
-        (None, "deb http://made.example trixie main"),
+        (["deb http://m.example/debian trixie main"], "deb http://m.example/debian trixie main"),
+        ([], "deb http://made.example trixie main"),
     ],
 )
-def test_the_closure_comes_from_the_hosts_mirror_or_the_roots(mirror: str | None, first: str) -> None:
+def test_the_closure_comes_from_the_hosts_mirror_or_the_roots(archive: list[str], first: str) -> None:
     made_from = "deb http://made.example trixie main\n"
-    text = packages.render_sources("trixie", mirror, made_from, Path("/ours"))
+    text = packages.render_sources(archive, made_from, Path("/ours"))
     assert text.splitlines() == [first, "deb [trusted=yes] file:/ours ./"]
 
 
