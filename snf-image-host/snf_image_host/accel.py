@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from snf_image_host.channel import ConsoleLog, Conversation
-from snf_image_host.helper import launch
+from snf_image_host.launcher import launch
 from snf_image_host.settings import Settings
 from snf_image_host.vm import Accel, HelperImage, plan_vm
 from synnefo_light.errors import EnvironmentFault, Error

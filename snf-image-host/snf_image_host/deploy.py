@@ -10,7 +10,7 @@ last MiB of disk 0, so that what is there cannot boot:
     reinstall       from the copy on; before it the disk is untouched and the old system still boots
     img_id=null     never: nothing on the disk is a copy of ours
 
-After `kill -9` the VM is dead too (helper.py) and nothing is left but that half-made disk, which Ganeti does not
+After `kill -9` the VM is dead too (launcher.py) and nothing is left but that half-made disk, which Ganeti does not
 start; the next deployment begins from scratch.
 """
 
@@ -28,9 +28,9 @@ from pathlib import Path
 from snf_image_host import accel
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.copy import Copied, copy
-from snf_image_host.helper import Ran, launch
 from snf_image_host.interrupts import Interrupted, undisturbed
 from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
+from snf_image_host.launcher import Ran, launch
 from snf_image_host.params import Parameters
 from snf_image_host.plan import PlannedDisk, check_size, plan_disks, plan_manifest, plan_rename
 from snf_image_host.reporter import Reporter
