@@ -10,6 +10,8 @@ Up come `Message`s, one JSON object a line. Every byte of them is hostile, becau
 
 from __future__ import annotations
 
+import base64
+import binascii
 import enum
 import hashlib
 import ipaddress
@@ -22,6 +24,7 @@ from typing import Final, Literal, get_args
 from synnefo_light.errors import ProtocolError
 from synnefo_light.log import Secret
 from synnefo_light.records import RecordError, build, dump_json, load_json, parse_json, plain
+from synnefo_light.tasks import NAME, OsFamily
 
 MAGIC: Final = b"SNFMANI1"
 HEADER: Final = struct.Struct("<8sIIQ32s8x")
@@ -29,35 +32,29 @@ FRAMED_LIMIT: Final = 8 << 20
 LINE_LIMIT: Final = 8192  # 1024 characters may take six bytes each as JSON escapes
 TEXT_LIMIT: Final = 1024
 
-#: Our task names, and what snf-image called them (EXCLUDE_TASK_<name>). The helper has one file for each.
-TASKS: Final[Mapping[str, str]] = {
-    "partition_table": "FixPartitionTable",
-    "filesystem_check_grow": "FilesystemResizeUnmounted",
-    "mount": "MountImage",
-    "hostname": "AssignHostname",
-    "machine_id": "ChangeMachineId",
-    "ssh_host_keys": "DeleteSSHKeys",
-    "password": "ChangePassword",
-    "network": "ConfigureNetwork",
-    "swap": "AddSwap",
-    "personality": "EnforcePersonality",
-    "umount": "UmountImage",
-}
-
-
-class OsFamily(enum.Enum):
-    LINUX = "linux"
-    WINDOWS = "windows"
-    WINDOWS_LEGACY = "windows-legacy"
-    FREEBSD = "freebsd"
-    NETBSD = "netbsd"
-    OPENBSD = "openbsd"
-
 
 class ImageFormat(enum.Enum):
     DISKDUMP = "diskdump"
     EXTDUMP = "extdump"
     NTFSDUMP = "ntfsdump"
+
+
+class SourceFormat(enum.Enum):
+    """What an image's bytes are; never found out by looking at them."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHDX = "vhdx"
+    VDI = "vdi"
+
+
+class Compression(enum.Enum):
+    NONE = "none"
+    GZIP = "gzip"
+    XZ = "xz"
+    ZSTD = "zstd"
+    BZIP2 = "bzip2"
 
 
 HashingMethod = Literal["yescrypt", "sha512", "sha256", "blowfish", "md5", "sha1"]
@@ -164,15 +161,55 @@ class InjectedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """Swap space: on partition `partition` of `size_mib` at the end of disk 0, or on the whole disk `disk`."""
+    """Swap space: on partition `partition` of `size_mib` at the end of disk 0, on the whole disk `disk`, or in a file
+    of `file_mib` in the root file system."""
 
     partition: int | None = None
     size_mib: int | None = None
     disk: int | None = None
+    file_mib: int | None = None
 
     def __post_init__(self) -> None:
         by_partition = self.partition is not None and self.size_mib is not None
-        _check(by_partition != (self.disk is not None), "swap is either a partition with a size or a disk")
+        ways = (by_partition, self.disk is not None, self.file_mib is not None)
+        _check(sum(ways) == 1, "swap is a partition with a size, or a disk, or a file with a size")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An image that the helper writes onto disk 0: the read-only disk with the serial `snf-source` holds its bytes."""
+
+    format: SourceFormat = SourceFormat.RAW
+    compression: Compression = Compression.NONE
+    size: int  # bytes, exactly; the disk is rounded up to whole sectors
+
+    def __post_init__(self) -> None:
+        _check(0 < self.size < 1 << 60, f"an image cannot have {self.size} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudInit:
+    """Input for cloud-init instead of changed system files. `userdata` is base64, empty for none."""
+
+    userdata: str = ""
+
+    def __post_init__(self) -> None:
+        _check_base64(self.userdata, "the user-data of cloud-init")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """What only Windows is asked. `answer_file` is base64 and replaces ours; with `ignore_unattend` it, or ours,
+    replaces the image's."""
+
+    product_key: Secret | None = None
+    answer_file: str | None = None
+    ignore_unattend: bool = False
+    timezone: str = "GMT Standard Time"
+
+    def __post_init__(self) -> None:
+        _check_base64(self.answer_file or "", "the answer file")
+        _check(0 < len(self.timezone) <= 80 and self.timezone.isprintable(), "the time zone is not a name of Windows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +221,8 @@ class Manifest:
     nonce: str
     instance: str
     hostname: str
+    image_format: ImageFormat = ImageFormat.DISKDUMP
+    source: Source | None = None  # None: disk 0 holds the image already
     os_family: OsFamily | None = None  # None: the helper must find out
     root_partition: int | None = None  # 1-based; None: the helper must find out
     disks: tuple[Disk, ...]
@@ -194,7 +233,12 @@ class Manifest:
     authorized_keys: str = ""
     files: tuple[InjectedFile, ...] = ()
     swap: Swap | None = None
-    skip: frozenset[str] = frozenset()
+    cloud_init: CloudInit | None = None  # None: system files are changed
+    nm_networking: bool = False  # NetworkManager's files, whatever the image seems to use
+    custom_task: str | None = None  # base64 of a program; the node's administrator allowed it
+    ntfs_resize: Literal["boot", "offline", "offline-nocheck"] = "boot"
+    windows: Windows | None = None
+    skip: frozenset[str] = frozenset()  # names of tasks
 
     def __post_init__(self) -> None:
         _check(_NONCE.fullmatch(self.nonce) is not None, "the nonce is not 32 hex digits")
@@ -211,7 +255,8 @@ class Manifest:
         for user in self.users:
             _check(_USER.fullmatch(user) is not None, f"user {user!r} is not a user name")
         for name in self.skip:
-            _check(name in TASKS, f"{name!r} is not a task; the tasks are {', '.join(TASKS)}")
+            _check(NAME.fullmatch(name) is not None, f"{name!r} is not a task's name")
+        _check_base64(self.custom_task or "", "the custom task")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +270,15 @@ class Hello:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStarted:
     task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """The running task has done so much. At most 100 of them a task."""
+
+    task: str
+    done: int  # bytes
+    total: int  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +314,12 @@ class Finished:
     nonce: str
 
 
-Message = Hello | TaskStarted | TaskDone | TaskSkipped | Warned | Failed | Finished
+Message = Hello | TaskStarted | Progressed | TaskDone | TaskSkipped | Warned | Failed | Finished
 
 _KINDS: Final[Mapping[str, type[Message]]] = {
     "hello": Hello,
     "task-started": TaskStarted,
+    "progressed": Progressed,
     "task-done": TaskDone,
     "task-skipped": TaskSkipped,
     "warned": Warned,
@@ -346,8 +401,17 @@ def _bound(message: Message) -> None:
         if isinstance(value, str) and len(value) > TEXT_LIMIT:
             raise RecordError(f"{name} has over {TEXT_LIMIT} characters")
     task = getattr(message, "task", None)
-    if task is not None and task not in TASKS:
+    if task is not None and NAME.fullmatch(task) is None:
         raise RecordError("the task is not one of ours")
+    if isinstance(message, Progressed) and not 0 <= message.done <= message.total < 1 << 60:
+        raise RecordError("the progress is not within its total")
+
+
+def _check_base64(text: str, what: str) -> None:
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"{what} is not base64") from None
 
 
 def _check(holds: bool, sentence: str) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, describe
+from snf_image_helper.actions import describe
 from snf_image_helper.apply import Machine
 from snf_image_helper.channel import Channel
 from snf_image_helper.disks import Disks, read_node
 from snf_image_helper.hashing import hash_passwords
-from snf_image_helper.image import Image, Skipped
-from snf_image_helper.inspection import find_root, snapshot
-from snf_image_helper.order import Phase, order
+from snf_image_helper.image import Skipped
+from snf_image_helper.inspection import Found, find_root, snapshot, unread
 from snf_image_helper.tasks import TASKS
 from synnefo_light import __version__
 from synnefo_light.errors import Error, ProtocolError
@@ -23,15 +21,16 @@ from synnefo_light.manifest import (
     Failed,
     Finished,
     Manifest,
-    OsFamily,
     TaskDone,
     TaskSkipped,
     TaskStarted,
     decode,
 )
 from synnefo_light.run import run
+from synnefo_light.tasks import OsFamily, Phase, TaskInfo, order
 
 MANIFEST = "snf-manifest"
+CUSTOMISED = (OsFamily.LINUX,)
 DAY_S = 86400
 
 
@@ -66,34 +65,30 @@ class _Run:
         today = int(time.time()) // DAY_S
         if "password" not in manifest.skip:
             manifest = hash_passwords(manifest)
-        root = find_root(machine, manifest)
-        for name in order(task.INFO for task in TASKS.values()):
-            self._one(machine, name, manifest, root, today)
+        root: Found | None = None
+        for info in order(task.INFO for task in TASKS.values()):
+            if root is None and info.phase is not Phase.SOURCE:
+                root = find_root(machine, manifest)
+            self._one(machine, info, manifest, root, today)
         machine.umount()
         self._channel.send(Finished(nonce=manifest.nonce))
 
-    def _one(self, machine: Machine, name: str, manifest: Manifest, root: int | None, today: int) -> None:
-        info = TASKS[name].INFO
-        self.task = name
+    def _one(self, machine: Machine, info: TaskInfo, manifest: Manifest, root: Found | None, today: int) -> None:
+        self.task = info.name
         try:
-            if name in manifest.skip:
-                raise Skipped("it is excluded by the image's properties")
-            if info.phase is Phase.MOUNTED and machine.root is None:
-                raise Skipped("the image is not mounted")
-            plan = self._plan(name, snapshot(machine, root=root, today=today), manifest)
+            must_apply(info, manifest, family=root.family if root else None, mounted=machine.root is not None)
+            image = snapshot(machine, root=root, today=today) if root else unread(machine, today=today)
+            plan = TASKS[info.name].plan(image, manifest)
         except Skipped as e:
-            logger.info("task=%s skipped: %s", name, e)
-            self._channel.send(TaskSkipped(task=name, reason=str(e)))
+            logger.info("task=%s skipped: %s", info.name, e)
+            self._channel.send(TaskSkipped(task=info.name, reason=str(e)))
         else:
-            self._channel.send(TaskStarted(task=name))
+            self._channel.send(TaskStarted(task=info.name))
             for action in plan:
-                logger.info("task=%s %s", name, describe(action))
+                logger.info("task=%s %s", info.name, describe(action))
                 machine.apply(action)
-            self._channel.send(TaskDone(task=name))
+            self._channel.send(TaskDone(task=info.name))
         self.task = None
-
-    def _plan(self, name: str, image: Image, manifest: Manifest) -> Sequence[Action]:
-        return TASKS[name].plan(image, manifest)
 
     def give_up(self) -> None:
         """Unmount what the failure left mounted. What fails here is only worth a line in the log."""
@@ -108,6 +103,18 @@ class _Run:
         self._channel.warn(self.task, text)
 
 
+def must_apply(info: TaskInfo, manifest: Manifest, *, family: OsFamily | None, mounted: bool) -> None:
+    """Raises Skipped, with the reason, when a task is not for this image, whatever it would plan."""
+    if info.name in manifest.skip:
+        raise Skipped("it is excluded by the image's properties")
+    if family is not None and family not in info.os_families:
+        raise Skipped(f"it is not for the family {family.value}")
+    if manifest.cloud_init is not None and "cloud-init" in info.groups:
+        raise Skipped("cloud-init does it in the instance")
+    if info.phase is Phase.MOUNTED and not mounted:
+        raise Skipped("the image is not mounted")
+
+
 def read_manifest(machine: Machine) -> Manifest:
     """The manifest of its disk. Raises ProtocolError when it is not for this helper, or asks for what it cannot do."""
     manifest = decode(read_node(machine.disks.node(MANIFEST), 0, FRAMED_LIMIT))
@@ -116,9 +123,11 @@ def read_manifest(machine: Machine) -> Manifest:
             f"the host speaks to helper {manifest.helper_version}, this is helper {__version__}; "
             "install the same version of snf-image-host and snf-image-helper"
         )
-    if manifest.os_family not in (None, OsFamily.LINUX):
+    if unknown := sorted(manifest.skip - TASKS.keys()):
+        raise ProtocolError(f"the task {unknown[0]} is to be left out, but the tasks are {', '.join(TASKS)}")
+    if manifest.os_family not in (None, *CUSTOMISED):
         raise ProtocolError(
-            f"images of the family {manifest.os_family.value} cannot be customised yet; "
+            f"images of the family {manifest.os_family.value} cannot be customised; "
             "deploy such an image with EXCLUDE_ALL_TASKS=yes"
         )
     return manifest

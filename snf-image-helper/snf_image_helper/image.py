@@ -11,6 +11,7 @@ from typing import Protocol
 
 from snf_image_helper.partitions import Partition, Table
 from synnefo_light.errors import PeerError
+from synnefo_light.tasks import OsFamily
 
 
 class ImageError(PeerError):
@@ -93,6 +94,7 @@ class FilesystemKind(enum.Enum):
     XFS = "xfs"
     BTRFS = "btrfs"
     VFAT = "vfat"
+    UNKNOWN = "unknown"  # not looked at yet
 
     @property
     def is_ext(self) -> bool:
@@ -128,6 +130,7 @@ class Image:
     disk_size: int
     table: Table | None  # None: the file system is on the whole disk
     root: Root
+    family: OsFamily = OsFamily.LINUX
     files: Files = field(default_factory=NoFiles, repr=False)
 
 

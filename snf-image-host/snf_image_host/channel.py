@@ -7,18 +7,18 @@ reason), Finished once with the nonce, nothing after it. What a message says is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from synnefo_light.errors import PeerError, ProtocolError
 from synnefo_light.log import escape
 from synnefo_light.manifest import (
     LINE_LIMIT,
-    TASKS,
     Failed,
     Finished,
     Hello,
     Message,
+    Progressed,
     TaskDone,
     TaskSkipped,
     TaskStarted,
@@ -28,6 +28,7 @@ from synnefo_light.manifest import (
 
 TOTAL_LIMIT: Final = 64 << 10
 LINES_LIMIT: Final = 512
+PROGRESS_LIMIT: Final = 100  # a task
 CONSOLE_HEAD: Final = 64 << 10
 CONSOLE_TAIL: Final = 192 << 10
 FLOOD: Final = 16 << 20
@@ -43,15 +44,19 @@ class HelperFailed(PeerError):
 
 
 class Conversation:
-    def __init__(self, *, version: str, nonce: str | None, skip: frozenset[str] = frozenset()) -> None:
-        """A run with `nonce` (of the manifest), or without one a selftest, which only says hello."""
+    def __init__(
+        self, *, version: str, nonce: str | None, tasks: Sequence[str] = (), skip: frozenset[str] = frozenset()
+    ) -> None:
+        """A run of `tasks` without `skip`, with `nonce` (of the manifest); or without one a selftest, only a hello."""
         self._version = version
         self._nonce = nonce
-        self._due = frozenset(TASKS) - skip
+        self._tasks = tuple(tasks)
+        self._due = frozenset(tasks) - skip
         self._buffer = b""
         self._total = self._lines = 0
         self._hello = False
         self._running: str | None = None
+        self._progress = 0
         self._ended: set[str] = set()
         self._last: Finished | Failed | None = None
 
@@ -100,6 +105,9 @@ class Conversation:
         if self._lines > LINES_LIMIT:
             raise ProtocolError(f"the helper VM sent more than {LINES_LIMIT} messages")
         message = parse_message(line, seq=self._lines)
+        task = getattr(message, "task", None)
+        if task is not None and task not in self._tasks:
+            raise ProtocolError(f"the helper VM spoke of the task {task}, which it does not have")
         if self._last is not None:
             raise ProtocolError("the helper VM went on after its last message")
         if isinstance(message, Hello):
@@ -128,8 +136,13 @@ class Conversation:
             raise ProtocolError(f"the helper VM started as {message.mode}, not as {self.mode}")
         self._hello = True
 
-    def _task(self, message: TaskStarted | TaskDone | TaskSkipped) -> None:
+    def _task(self, message: TaskStarted | Progressed | TaskDone | TaskSkipped) -> None:
         task = message.task
+        if isinstance(message, Progressed):
+            self._progress += 1
+            if task != self._running or self._progress > PROGRESS_LIMIT:
+                raise ProtocolError(f"the helper VM told the progress of the task {task} out of turn, or too often")
+            return
         if task in self._ended:
             raise ProtocolError(f"the helper VM reported the task {task} again")
         if isinstance(message, TaskStarted):
@@ -138,6 +151,7 @@ class Conversation:
             if task not in self._due:
                 raise ProtocolError(f"the helper VM began the task {task}, which was to be left out")
             self._running = task
+            self._progress = 0
         elif isinstance(message, TaskDone):
             if self._running != task:
                 raise ProtocolError(f"the helper VM ended the task {task}, which was not running")
@@ -154,7 +168,7 @@ class Conversation:
     def _finish(self, message: Finished) -> None:
         if message.nonce != self._nonce:
             raise ProtocolError("the helper VM's last message does not carry the nonce of this deployment")
-        missing = [task for task in TASKS if task in self._due - self._ended]
+        missing = [task for task in self._tasks if task in self._due - self._ended]
         if missing:
             raise ProtocolError(f"the helper VM finished without the tasks {', '.join(missing)}")
         self._last = message

@@ -32,18 +32,17 @@ from snf_image_host.interrupts import Interrupted, undisturbed
 from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
 from snf_image_host.launcher import Ran, launch
 from snf_image_host.params import Parameters
-from snf_image_host.plan import PlannedDisk, check_size, plan_disks, plan_manifest, plan_rename
+from snf_image_host.plan import PlannedDisk, check_size, needs_helper, plan_disks, plan_manifest, plan_rename
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
 from snf_image_host.sources import HttpImage, LocalImage, NoImage, OpenImage
 from snf_image_host.sources.local import open_local
 from snf_image_host.target import Target, open_target
-from snf_image_host.vm import Accel, HelperImage, VmDisk, find_image, limit_of, plan_vm
-from synnefo_light import __version__
+from snf_image_host.vm import Accel, HelperImage, VmDisk, limit_of, plan_vm
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import OsEnv
 from synnefo_light.log import logger
-from synnefo_light.manifest import TASKS, Manifest, encode
+from synnefo_light.manifest import Manifest, encode
 
 
 class DiskState(enum.Enum):
@@ -64,12 +63,17 @@ class Deployment:
 
 
 def create(
-    env: OsEnv, parameters: Parameters, settings: Settings, reporter: Reporter, console: ConsoleLog, state: Deployment
+    env: OsEnv,
+    parameters: Parameters,
+    settings: Settings,
+    helper: HelperImage,
+    reporter: Reporter,
+    console: ConsoleLog,
+    state: Deployment,
 ) -> Finished:
     """Deploy; the caller holds the instance's lock. Raises Error; then `state` says what became of the disk."""
     begun = time.monotonic()
     planned = plan_disks(env.disks, swap_disk=parameters.properties.swap.disk if parameters.properties.swap else None)
-    needs_helper = not parameters.properties.skip >= set(TASKS)
     copies = not isinstance(parameters.source, NoImage)
     with contextlib.ExitStack() as opened:
         targets = _open_disks(planned[:1], opened)
@@ -77,11 +81,11 @@ def create(
         if copies and not env.reinstall:
             undo.callback(_wipe, targets[0], state)
         targets += _open_disks(planned[1:], opened)
-        image = find_image(settings.helper_dir, version=__version__) if needs_helper else None
+        image = helper if needs_helper(parameters, helper.tasks) else None
         choice = accel.choose(image, settings) if image else None
         nonce = secrets.token_hex(16)
         sizes = [target.size for target in targets]
-        manifest = plan_manifest(env, parameters, settings, sizes=sizes, version=__version__, nonce=nonce)
+        manifest = plan_manifest(env, parameters, settings, sizes=sizes, image=helper, nonce=nonce)
         framed = encode(manifest) if manifest else None
         source = _open_source(parameters, settings, opened)
         limit = min(targets[0].size, planned[0].size or targets[0].size)
@@ -116,20 +120,19 @@ def create(
     )
 
 
-def rename(env: OsEnv, parameters: Parameters, settings: Settings, console: ConsoleLog) -> bool:
+def rename(env: OsEnv, parameters: Parameters, settings: Settings, image: HelperImage, console: ConsoleLog) -> bool:
     """Write the new host name into the image; False when it is not to be done. Never wipes anything. Raises Error."""
     nonce = secrets.token_hex(16)
     with contextlib.ExitStack() as opened:
         opened.enter_context(only_deployment(settings.run_dir, env.instance))
         first = env.disks[:1]
         sizes = [1]  # not known before the disk is open, which it need not be when there is nothing to do
-        if plan_rename(env, parameters, settings, sizes=sizes, version=__version__, nonce=nonce) is None:
+        if plan_rename(env, parameters, settings, sizes=sizes, image=image, nonce=nonce) is None:
             return False
         planned = plan_disks(first, swap_disk=None)
-        image = find_image(settings.helper_dir, version=__version__)
         targets = _open_disks(planned, opened)
         sizes = [target.size for target in targets]
-        manifest = plan_rename(env, parameters, settings, sizes=sizes, version=__version__, nonce=nonce)
+        manifest = plan_rename(env, parameters, settings, sizes=sizes, image=image, nonce=nonce)
         assert manifest is not None
         choice = accel.choose(image, settings)
         reporter = Reporter(env.instance, image="", spool=None, journal=None)
@@ -236,7 +239,8 @@ def _customise(
         VmDisk(serial=f"snf-disk{d.index}", fd=t.fd, readonly=d.readonly, block=t.block)
         for d, t in zip(planned, targets, strict=True)
     ]
-    conversation = Conversation(version=image.version, nonce=manifest.nonce, skip=manifest.skip)
+    tasks = [task.name for task in image.tasks]
+    conversation = Conversation(version=image.version, nonce=manifest.nonce, tasks=tasks, skip=manifest.skip)
     return launch(
         vm,
         disks=disks,

@@ -25,7 +25,7 @@ from snf_image_host.plan import check_parameters
 from snf_image_host.properties import PROPERTIES
 from snf_image_host.reporter import Reporter, open_journal
 from snf_image_host.settings import FILE, Settings, load_settings, load_variant
-from snf_image_host.vm import find_image
+from snf_image_host.vm import HelperImage, find_image
 from synnefo_light import __version__, log
 from synnefo_light.errors import EXIT_BUG, Error, UsageError
 from synnefo_light.ganeti import OsEnv, os_parameters, os_variant, parse_os_env
@@ -92,13 +92,17 @@ def _guarded(act: Callable[[], int], *, verbose: bool) -> int:
 
 
 def _verify(environ: Mapping[str, str], settings: Settings) -> int:
-    parameters = _asked(os_parameters(environ), os_variant(environ), settings)
-    check_parameters(parameters, settings)
+    helper = _helper(settings)
+    check_parameters(_asked(os_parameters(environ), os_variant(environ), settings, helper), settings, helper.tasks)
     return 0
 
 
-def _asked(given: Mapping[str, str], variant: str, settings: Settings) -> Parameters:
-    return parse_parameters(given, preset=load_variant(variant, settings).parameters)
+def _helper(settings: Settings) -> HelperImage:
+    return find_image(settings.helper_dir, version=__version__)
+
+
+def _asked(given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage) -> Parameters:
+    return parse_parameters(given, tasks=helper.tasks, preset=load_variant(variant, settings).parameters)
 
 
 def _create(environ: Mapping[str, str], settings: Settings) -> int:
@@ -117,10 +121,11 @@ def _create(environ: Mapping[str, str], settings: Settings) -> int:
             reporter = Reporter(env.instance, image=image, spool=settings.spool, journal=writer)
             if log_file is not None:
                 held.callback(_append_console, log_file, console)
-            parameters = _asked(env.parameters, env.variant, settings)
+            helper = _helper(settings)
+            parameters = _asked(env.parameters, env.variant, settings, helper)
             reporter.image = parameters.image
-            check_parameters(parameters, settings)
-            reporter.finished(deploy.create(env, parameters, settings, reporter, console, state))
+            check_parameters(parameters, settings, helper.tasks)
+            reporter.finished(deploy.create(env, parameters, settings, helper, reporter, console, state))
             return 0
         except (Exception, Interrupted) as e:
             if not isinstance(e, Error | Interrupted):
@@ -138,7 +143,9 @@ def _rename(environ: Mapping[str, str], settings: Settings) -> int:
     env = parse_os_env(environ)
     console = ConsoleLog()
     try:
-        done = deploy.rename(env, _asked(env.parameters, env.variant, settings), settings, console)
+        helper = _helper(settings)
+        parameters = _asked(env.parameters, env.variant, settings, helper)
+        done = deploy.rename(env, parameters, settings, helper, console)
     except (Error, Interrupted) as e:
         for line in console.lines()[-10:]:
             logger.info("console: %s", line)
@@ -218,7 +225,7 @@ def _show(line: watch.Line, *, terminal: bool) -> None:
 
 
 def _accel(settings: Settings, arguments: argparse.Namespace) -> int:
-    choice = accel.choose(find_image(settings.helper_dir, version=__version__), settings, again=arguments.again)
+    choice = accel.choose(_helper(settings), settings, again=arguments.again)
     print(dump_json(choice).decode())
     return 0
 
@@ -238,7 +245,7 @@ def _parameters(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _version(settings: Settings, arguments: argparse.Namespace) -> int:
     print(f"snf-image {__version__}")
-    print(f"helper    {find_image(settings.helper_dir, version=__version__).version} ({settings.helper_dir})")
+    print(f"helper    {_helper(settings).version} ({settings.helper_dir})")
     return 0
 
 

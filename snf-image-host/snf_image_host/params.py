@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar, cast
 
@@ -18,6 +18,7 @@ from snf_image_host.sources import ImageSource, NoImage, parse_img_id
 from synnefo_light.errors import UserError
 from synnefo_light.log import Secret, escape
 from synnefo_light.manifest import ImageFormat, InjectedFile, Password
+from synnefo_light.tasks import TaskInfo
 
 KEYS_LIMIT: Final = 64 << 10
 PASSWORD_LIMIT: Final = 511  # bytes: what crypt(3) takes
@@ -220,8 +221,13 @@ class Parameters:
     search: tuple[str, ...] | None
 
 
-def parse_parameters(given: Mapping[str, str], *, preset: Mapping[str, str] | None = None) -> Parameters:
-    """OS parameters by name; `preset` (of a variant) holds where `given` is silent. Raises ParameterError."""
+def parse_parameters(
+    given: Mapping[str, str], *, tasks: Sequence[TaskInfo], preset: Mapping[str, str] | None = None
+) -> Parameters:
+    """OS parameters by name; `preset` (of a variant) holds where `given` is silent, `tasks` are those of the helper.
+
+    Raises ParameterError.
+    """
     known = {p.name for p in PARAMETERS}
     for name in (*given, *(preset or {})):
         if name not in known:
@@ -242,7 +248,7 @@ def parse_parameters(given: Mapping[str, str], *, preset: Mapping[str, str] | No
         raise ParameterError("img_format is missing; give -O img_format=diskdump")
     if checksum is not None and isinstance(source, NoImage):
         raise ParameterError("img_checksum is given, but with img_id=null nothing is copied; leave one of them out")
-    properties = _properties(both)
+    properties = _properties(both, tasks)
     return Parameters(
         source=source,
         image=escape(both["img_id"]),
@@ -261,10 +267,10 @@ def render_parameters_list() -> str:
     return "".join(f"{p.name} {p.summary}\n" for p in PARAMETERS)
 
 
-def _properties(both: Mapping[str, str]) -> Properties:
+def _properties(both: Mapping[str, str], tasks: Sequence[TaskInfo]) -> Properties:
     found = {**(IMG_PROPERTIES.of(both) or {}), **(INST_PROPERTIES.of(both) or {})}
     try:
-        return parse_properties(found)
+        return parse_properties(found, tasks)
     except ValueError as e:
         raise ParameterError(f"img_properties or inst_properties: {e}") from None
 

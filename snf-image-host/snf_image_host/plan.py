@@ -9,13 +9,17 @@ from typing import Final
 
 from snf_image_host.network import plan_nics
 from snf_image_host.params import Parameters
+from snf_image_host.properties import FRAME
 from snf_image_host.settings import Settings
+from snf_image_host.vm import HelperImage
 from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
-from synnefo_light.manifest import TASKS, Disk, Manifest, OsFamily, encode
+from synnefo_light.manifest import Disk, Manifest, encode
+from synnefo_light.tasks import OsFamily, TaskInfo
 from synnefo_light.units import MIB, bytes_of
 
-HOSTNAME_ONLY: Final = frozenset(TASKS) - {"mount", "hostname", "umount"}
+#: What a rename needs; a file system on a logical volume needs it found first.
+RENAMING: Final = frozenset({"mount", "hostname", "umount"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,21 +72,26 @@ def check_size(image: str, *, size: int, disk: int, instance: str) -> None:
         raise UserError(f"the image {image} is empty; put an image there")
 
 
-def plan_manifest(
-    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], version: str, nonce: str
-) -> Manifest | None:
-    """What the helper VM is asked to do; None when every task is left out. Raises UserError.
+def needs_helper(parameters: Parameters, tasks: Sequence[TaskInfo]) -> bool:
+    """Whether any task is left that does something: mounting and unmounting alone is not worth a VM."""
+    return any(task.name not in parameters.properties.skip and task.name not in FRAME for task in tasks)
 
-    `sizes` are the disks' real sizes in bytes, `version` and `nonce` go into the manifest as they are.
+
+def plan_manifest(
+    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], image: HelperImage, nonce: str
+) -> Manifest | None:
+    """What the helper VM is asked to do; None when it is not needed. Raises UserError.
+
+    `sizes` are the disks' real sizes in bytes, `nonce` goes into the manifest as it is.
     """
-    properties = parameters.properties
-    if properties.skip >= set(TASKS):
+    if not needs_helper(parameters, image.tasks):
         return None
+    version = image.version
     return _manifest(env.instance, env.nics, parameters, settings, sizes=sizes, version=version, nonce=nonce)
 
 
 def plan_rename(
-    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], version: str, nonce: str
+    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], image: HelperImage, nonce: str
 ) -> Manifest | None:
     """The helper's orders for a rename: only the host name; None when the configuration or a property says no."""
     if settings.rename == "noop" or not parameters.properties.skip.isdisjoint({"mount", "hostname"}):
@@ -90,23 +99,23 @@ def plan_rename(
     properties = parameters.properties
     try:
         return Manifest(
-            helper_version=version,
+            helper_version=image.version,
             nonce=nonce,
             instance=env.instance,
             hostname=env.instance,
             os_family=properties.os_family,
             root_partition=properties.root_partition,
             disks=(Disk(index=0, size=sizes[0]),),
-            skip=HOSTNAME_ONLY,
+            skip=frozenset(task.name for task in image.tasks) - RENAMING,
         )
     except ValueError as e:
         raise UserError(f"{env.instance} cannot be renamed inside: {e}") from None
 
 
-def check_parameters(parameters: Parameters, settings: Settings) -> None:
+def check_parameters(parameters: Parameters, settings: Settings, tasks: Sequence[TaskInfo]) -> None:
     """Whether the helper could be asked for this at all, before there is an instance. Raises UserError."""
     family = parameters.properties.os_family
-    if family not in (None, OsFamily.LINUX) and not parameters.properties.skip >= set(TASKS):
+    if family not in (None, OsFamily.LINUX) and needs_helper(parameters, tasks):
         raise UserError(
             f"OSFAMILY is {family.value}, but only linux can be customised yet; "
             f'give EXCLUDE_ALL_TASKS="yes" to copy the image and leave it as it is'

@@ -7,13 +7,14 @@ errors: what is misspelt would otherwise be ignored in silence.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from synnefo_light.log import escape
-from synnefo_light.manifest import HASHING_METHODS, TASKS, HashingMethod, OsFamily, Swap
+from synnefo_light.manifest import HASHING_METHODS, HashingMethod, Swap
 from synnefo_light.records import RecordError, load_json
+from synnefo_light.tasks import Group, OsFamily, TaskInfo
 
 LIMIT: Final = 64 << 10
 TASK_PREFIX: Final = "EXCLUDE_TASK_"
@@ -77,12 +78,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         summary="do not grow the file system",
         default="no",
     ),
-    *(
-        Property(
-            name=f"EXCLUDE_TASK_{task.upper()}", kind="boolean", summary=f"leave out the task {ours}", default="no"
-        )
-        for ours, task in TASKS.items()
-        if ours not in ("mount", "umount")
+    Property(
+        name="EXCLUDE_TASK_<NAME>",
+        kind="boolean",
+        summary="leave out the task of this name, ours or snf-image's; see TASKS",
+        default="no",
     ),
     Property(
         name="DO_SYNC",
@@ -108,18 +108,18 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         for name in ("DESCRIPTION", "GUI", "KERNEL", "OS", "OSVERSION", "REMOTE_CONNECTION", "SORTORDER")
     ),
 )
-#: Tasks of snf-image that we do not have (yet): leaving them out is what happens anyway.
-ABSENT_TASKS: Final = frozenset(
-    f"EXCLUDE_TASK_{name}"
-    for name in (
-        *("INITIALIZEDATASOURCE", "INSTALLUNATTEND", "FILESYSTEMRESIZEMOUNTED", "DISABLEREMOTEDESKTOPCONNECTIONS"),
-        *("SELINUXAUTORELABEL", "RUNCUSTOMTASK", "FILESYSTEMRESIZEAFTERUMOUNT"),
-    )
-)
-UNMOUNTED: Final = frozenset({"partition_table", "filesystem_check_grow"})
-
 _TABLE: Final[Mapping[str, Property]] = {p.name: p for p in PROPERTIES}
-_TASK_OF: Final = {f"EXCLUDE_TASK_{theirs.upper()}": ours for ours, theirs in TASKS.items()}
+#: These two frame all the others; alone they are never left out.
+FRAME: Final = frozenset({"mount", "umount"})
+
+
+def exclusions(tasks: Iterable[TaskInfo]) -> dict[str, frozenset[str]]:
+    """What each EXCLUDE_TASK_ property leaves out: by our name of a task or snf-image's, which several may share."""
+    found: dict[str, frozenset[str]] = {}
+    for task in tasks:
+        for name in {task.name.upper(), (task.snf_image or task.name).upper()} if task.name not in FRAME else ():
+            found[f"{TASK_PREFIX}{name}"] = found.get(f"{TASK_PREFIX}{name}", frozenset()) | {task.name}
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,10 @@ class Properties:
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """A JSON object of properties as {NAME: value}, known names only. Raises ValueError with a sentence."""
+    """A JSON object of properties as {NAME: value}, known names only; tasks are looked at by `parse_properties`.
+
+    Raises ValueError with a sentence.
+    """
     data = load_json(text.encode("utf-8", "surrogateescape"), limit=LIMIT)
     if not isinstance(data, dict):
         raise RecordError("it is not a JSON object of names and values")
@@ -147,8 +150,8 @@ def read_properties(text: str) -> dict[str, str]:
     return found
 
 
-def parse_properties(found: Mapping[str, str]) -> Properties:
-    """What `read_properties` gave, as orders. Raises ValueError naming the property."""
+def parse_properties(found: Mapping[str, str], tasks: Sequence[TaskInfo]) -> Properties:
+    """What `read_properties` gave, as orders to a helper with these tasks. Raises ValueError naming the property."""
     for name, value in found.items():
         _refuse_later(name, value)
     return Properties(
@@ -157,7 +160,7 @@ def parse_properties(found: Mapping[str, str]) -> Properties:
         users=_users(found.get("USERS")),
         hashing=_hashing(found.get("PASSWD_HASHING_METHOD")),
         swap=_swap(found.get("SWAP")),
-        skip=_skip(found),
+        skip=_skip(found, tasks),
     )
 
 
@@ -176,15 +179,9 @@ def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 
 def _check_name(given: str, name: str) -> None:
-    if name in ("EXCLUDE_TASK_MOUNTIMAGE", "EXCLUDE_TASK_UMOUNTIMAGE"):
-        raise RecordError(f"{name} alone is not possible; EXCLUDE_MOUNTED_TASKS leaves out all that need the mount")
-    if name in _TABLE or name in ABSENT_TASKS:
+    if name in _TABLE or name.startswith(TASK_PREFIX):
         return
-    if name.startswith(TASK_PREFIX):
-        tasks = [n for n in _TABLE if n.startswith(TASK_PREFIX)]
-        shown = escape(given[len(TASK_PREFIX) :], limit=80)
-        raise RecordError(f"the task '{shown}' is not known{nearest(name, tasks, prefix=TASK_PREFIX)}")
-    known = [n for n in _TABLE if not n.startswith(TASK_PREFIX) and _TABLE[n].status != "informative"]
+    known = [n for n in _TABLE if _TABLE[n].status != "informative"]
     raise RecordError(f"the property '{escape(given, limit=80)}' is not known{nearest(name, known)}")
 
 
@@ -256,13 +253,29 @@ def _swap(value: str | None) -> Swap | None:
     )
 
 
-def _skip(found: Mapping[str, str]) -> frozenset[str]:
-    asked = {name for name, value in found.items() if name.startswith("EXCLUDE_") and boolean(name, value)}
-    if "EXCLUDE_ALL_TASKS" in asked:
-        return frozenset(TASKS)
-    skip = {ours for name, ours in _TASK_OF.items() if name in asked}
-    if "EXCLUDE_MOUNTED_TASKS" in asked:
-        skip |= set(TASKS) - UNMOUNTED
-    if "EXCLUDE_FILESYSTEMRESIZE_TASKS" in asked:
-        skip.add("filesystem_check_grow")
-    return frozenset(skip)
+def _skip(found: Mapping[str, str], tasks: Sequence[TaskInfo]) -> frozenset[str]:
+    by_name = exclusions(tasks)
+    skip: frozenset[str] = frozenset()
+    for name, value in found.items():
+        if name.startswith(TASK_PREFIX):
+            _check_task(name, by_name)
+            skip |= by_name[name] if boolean(name, value) else frozenset()
+        elif name == "EXCLUDE_ALL_TASKS" and boolean(name, value):
+            skip |= {task.name for task in tasks}
+        elif name in _GROUPS and boolean(name, value):
+            skip |= {task.name for task in tasks if _GROUPS[name] in task.groups}
+    return skip
+
+
+_GROUPS: Final[Mapping[str, Group]] = {
+    "EXCLUDE_MOUNTED_TASKS": "mounted",
+    "EXCLUDE_FILESYSTEMRESIZE_TASKS": "resize",
+}
+
+
+def _check_task(name: str, by_name: Mapping[str, object]) -> None:
+    if name in ("EXCLUDE_TASK_MOUNTIMAGE", "EXCLUDE_TASK_UMOUNTIMAGE", "EXCLUDE_TASK_MOUNT", "EXCLUDE_TASK_UMOUNT"):
+        raise RecordError(f"{name} alone is not possible; EXCLUDE_MOUNTED_TASKS leaves out all that need the mount")
+    if name not in by_name:
+        shown = escape(name[len(TASK_PREFIX) :], limit=80)
+        raise RecordError(f"the task '{shown}' is not known{nearest(name, by_name, prefix=TASK_PREFIX)}")

@@ -14,7 +14,8 @@ from snf_image_host.settings import Settings
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import read_bounded
 from synnefo_light.log import escape, logger
-from synnefo_light.records import RecordError, load_json
+from synnefo_light.records import RecordError, build, load_json
+from synnefo_light.tasks import TaskInfo
 from synnefo_light.units import MIB
 
 Accel = Literal["kvm", "tcg"]
@@ -41,10 +42,11 @@ ACCEL: Final[dict[Accel, str]] = {"kvm": "kvm", "tcg": "tcg,tb-size=64"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelperImage:
-    """The installed image of the helper VM, its version as helper.json has it."""
+    """The installed image of the helper VM: its version, and its tasks in the order they run, as helper.json has it."""
 
     folder: Path
     version: str
+    tasks: tuple[TaskInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +80,9 @@ def find_image(folder: Path, *, version: str) -> HelperImage:
     remedy = "install the package snf-image-helper of the same version"
     try:
         data = load_json(read_bounded(folder / "helper.json", limit=MIB), limit=MIB)
-        found, files = (data.get("version"), data.get("files")) if isinstance(data, dict) else (None, None)
-        if not isinstance(found, str) or not isinstance(files, dict):
-            raise RecordError("it has no version or no files")
+        found, files, listed = map(data.get, ("version", "files", "tasks")) if isinstance(data, dict) else [None] * 3
+        if not isinstance(found, str) or not isinstance(files, dict) or not isinstance(listed, list):
+            raise RecordError("it has no version, no files or no tasks")
         sizes = {name: entry.get("size") if isinstance(entry, dict) else None for name, entry in files.items()}
         wrong = [name for name, size in sizes.items() if "/" in name or (folder / name).stat().st_size != size]
     except (OSError, RecordError) as e:
@@ -93,7 +95,11 @@ def find_image(folder: Path, *, version: str) -> HelperImage:
         )
     if wrong:
         raise EnvironmentFault(f"{folder}/{escape(wrong[0])} has not the size that helper.json says; {remedy}")
-    return HelperImage(folder=folder, version=found)
+    try:
+        tasks = tuple(build(task, TaskInfo, place=f"tasks[{n}]") for n, task in enumerate(listed))
+    except RecordError as e:
+        raise EnvironmentFault(f"the helper VM's image in {folder} cannot be used: {e}; {remedy}") from None
+    return HelperImage(folder=folder, version=found, tasks=tasks)
 
 
 def plan_vm(

@@ -1,28 +1,17 @@
-"""The tasks: one file each, with `INFO` and a pure `plan`."""
+"""The tasks: one file each, with `INFO` and a pure `plan`. They are found by their files; nothing lists them."""
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, cast
 
 from snf_image_helper.actions import Action
 from snf_image_helper.image import Image
-from snf_image_helper.order import TaskInfo
-from snf_image_helper.tasks import (
-    filesystem_check_grow,
-    hostname,
-    machine_id,
-    mount,
-    network,
-    partition_table,
-    password,
-    personality,
-    ssh_host_keys,
-    swap,
-    umount,
-)
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import TaskInfo
 
 
 class Task(Protocol):
@@ -33,8 +22,10 @@ class Task(Protocol):
     def plan(self, image: Image, manifest: Manifest) -> Sequence[Action]: ...
 
 
-_ALL: tuple[Task, ...] = (
-    *(partition_table, filesystem_check_grow, mount, hostname, machine_id, ssh_host_keys, password, network, swap),
-    *(personality, umount),
-)
-TASKS: Mapping[str, Task] = MappingProxyType({task.INFO.name: task for task in _ALL})
+def _found() -> dict[str, Task]:
+    names = sorted(name[:-3] for name in os.listdir(__path__[0]) if name.endswith(".py") and name != "__init__.py")
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    return {task.INFO.name: task for task in (cast(Task, module) for module in modules)}
+
+
+TASKS: Mapping[str, Task] = MappingProxyType(_found())

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, CheckFilesystem, GrowFilesystem
 from snf_image_helper.image import Image, Skipped
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
 INFO = TaskInfo(
-    name="filesystem_check_grow", phase=Phase.UNMOUNTED, summary="Check the root file system and grow it (ext2/3/4)"
+    name="filesystem_check_grow",
+    snf_image="FilesystemResizeUnmounted",
+    groups=frozenset({"resize", "cloud-init"}),
+    phase=Phase.UNMOUNTED,
+    summary="Check the root file system and grow it (ext2/3/4)",
 )
 #: A partition's odd end smaller than this is not worth a resize; resize2fs itself leaves a bit.
 WORTH = 1 << 20

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from snf_image_helper.actions import Action, WriteFile
 from snf_image_helper.distribution import encoded, text
 from snf_image_helper.image import Image, RootPath
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="hostname", phase=Phase.MOUNTED, summary="Set the host name")
+INFO = TaskInfo(
+    name="hostname",
+    snf_image="AssignHostname",
+    groups=frozenset({"mounted", "cloud-init"}),
+    phase=Phase.MOUNTED,
+    summary="Set the host name",
+)
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:

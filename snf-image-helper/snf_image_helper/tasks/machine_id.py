@@ -13,10 +13,16 @@ from collections.abc import Sequence
 from snf_image_helper.actions import Action, RemoveFile, Symlink, WriteFile
 from snf_image_helper.distribution import has_systemd
 from snf_image_helper.image import Image, RootPath, Skipped
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="machine_id", phase=Phase.MOUNTED, summary="Let the instance have a machine id of its own")
+INFO = TaskInfo(
+    name="machine_id",
+    snf_image="ChangeMachineId",
+    groups=frozenset({"mounted"}),
+    phase=Phase.MOUNTED,
+    summary="Let the instance have a machine id of its own",
+)
 ID = RootPath("etc/machine-id")
 DBUS = RootPath("var/lib/dbus/machine-id")
 

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, MountRoot
 from snf_image_helper.image import Image
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
 INFO = TaskInfo(
-    name="mount", phase=Phase.UNMOUNTED, summary="Mount the image", after=frozenset({"filesystem_check_grow"})
+    name="mount",
+    snf_image="MountImage",
+    groups=frozenset({"mounted"}),
+    phase=Phase.UNMOUNTED,
+    summary="Mount the image",
+    after=frozenset({"filesystem_check_grow"}),
 )
 
 

@@ -20,7 +20,6 @@ from snf_image_helper.distribution import (
     network_stack,
 )
 from snf_image_helper.image import Files, Image, RootPath
-from snf_image_helper.order import Phase, TaskInfo
 from snf_image_helper.renderers import (
     HEADER,
     configured,
@@ -30,8 +29,15 @@ from snf_image_helper.renderers import (
     render_resolv_conf,
 )
 from synnefo_light.manifest import Manifest, Nic
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="network", phase=Phase.MOUNTED, summary="Configure the network cards")
+INFO = TaskInfo(
+    name="network",
+    snf_image="ConfigureNetwork",
+    groups=frozenset({"mounted", "cloud-init"}),
+    phase=Phase.MOUNTED,
+    summary="Configure the network cards",
+)
 NETPLAN = RootPath("etc/netplan")
 NETWORKD = RootPath("etc/systemd/network")
 INTERFACES = RootPath("etc/network/interfaces")

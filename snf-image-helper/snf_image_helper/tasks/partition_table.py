@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from snf_image_helper.actions import Action, Warn, WriteTable
 from snf_image_helper.image import Image, Skipped
 from snf_image_helper.layout import ALIGN, SwapPartition, plan_table
-from snf_image_helper.order import Phase, TaskInfo
 from snf_image_helper.partitions import SECTOR
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="partition_table", phase=Phase.DISK, summary="Grow the root partition to the end of the disk")
+INFO = TaskInfo(
+    name="partition_table",
+    snf_image="FixPartitionTable",
+    groups=frozenset({"cloud-init"}),
+    phase=Phase.DISK,
+    summary="Grow the root partition to the end of the disk",
+)
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:

@@ -12,10 +12,16 @@ from collections.abc import Sequence
 from snf_image_helper.actions import Action, MakeFolder, Warn, WriteFile
 from snf_image_helper.distribution import Account, account, encoded, sshd_settings, text
 from snf_image_helper.image import Files, Image, ImageError, RootPath
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="password", phase=Phase.MOUNTED, summary="Set passwords and SSH keys of users")
+INFO = TaskInfo(
+    name="password",
+    snf_image="ChangePassword",
+    groups=frozenset({"mounted", "cloud-init"}),
+    phase=Phase.MOUNTED,
+    summary="Set passwords and SSH keys of users",
+)
 SHADOW = RootPath("etc/shadow")
 
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from snf_image_helper.actions import Action, MakeFolder, WriteFile
 from snf_image_helper.distribution import accounts, group_ids
 from snf_image_helper.image import Files, Image, ImageError, Kind, RootPath
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import InjectedFile, Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
 #: Last of those that write files: what the admin injects wins over what we made.
 INFO = TaskInfo(
     name="personality",
+    snf_image="EnforcePersonality",
+    groups=frozenset({"mounted"}),
     phase=Phase.MOUNTED,
     summary="Inject files",
     after=frozenset({"hostname", "machine_id", "network", "password", "ssh_host_keys", "swap"}),

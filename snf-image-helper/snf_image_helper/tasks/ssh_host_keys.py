@@ -17,10 +17,16 @@ from collections.abc import Sequence
 from snf_image_helper.actions import Action, GenerateHostKey, RemoveFile, Warn
 from snf_image_helper.distribution import exists, is_file, sshd_settings
 from snf_image_helper.image import Files, Image, RootPath, Skipped
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="ssh_host_keys", phase=Phase.MOUNTED, summary="Replace the SSH host keys")
+INFO = TaskInfo(
+    name="ssh_host_keys",
+    snf_image="DeleteSSHKeys",
+    groups=frozenset({"mounted", "cloud-init"}),
+    phase=Phase.MOUNTED,
+    summary="Replace the SSH host keys",
+)
 FOLDER = RootPath("etc/ssh")
 UNITS = tuple(
     f"{base}/systemd/system/{unit}"

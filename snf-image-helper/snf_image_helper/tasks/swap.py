@@ -8,11 +8,17 @@ from snf_image_helper.actions import Action, MakeSwap, WriteFile
 from snf_image_helper.distribution import encoded, text
 from snf_image_helper.image import Image, ImageError, RootPath
 from snf_image_helper.layout import partition_of
-from snf_image_helper.order import Phase, TaskInfo
 from snf_image_helper.partitions import SWAP_GPT, SWAP_MBR, guid_of
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="swap", phase=Phase.MOUNTED, summary="Make swap space and enable it")
+INFO = TaskInfo(
+    name="swap",
+    snf_image="AddSwap",
+    groups=frozenset({"mounted"}),
+    phase=Phase.MOUNTED,
+    summary="Make swap space and enable it",
+)
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:

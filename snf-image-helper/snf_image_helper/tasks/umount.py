@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, UmountRoot
 from snf_image_helper.image import Image
-from snf_image_helper.order import Phase, TaskInfo
 from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
 
-INFO = TaskInfo(name="umount", phase=Phase.FINISH, summary="Unmount the image")
+INFO = TaskInfo(
+    name="umount",
+    snf_image="UmountImage",
+    groups=frozenset({"mounted"}),
+    phase=Phase.FINISH,
+    summary="Unmount the image",
+)
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:

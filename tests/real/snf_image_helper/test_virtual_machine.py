@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from synnefo_light import __version__, manifest
+from synnefo_light import __version__
 from synnefo_light.manifest import Hello
 from tests import disk_images
 from tests.disk_images import File, Link, Table, Tree, make_disk, read_back, stat_back
 from tests.real.snf_image_helper import virtual_machine
+from tests.task_list import NAMES
 
 pytestmark = pytest.mark.vm
 MIB = 1 << 20
@@ -57,7 +58,7 @@ def test_an_image_becomes_the_instance_that_was_asked_for(tmp_path: Path, table:
     outcome = virtual_machine.run(disk, asked=ASKED)
     assert outcome.finished, outcome.console
     assert outcome.messages[0] == Hello(helper_version=__version__, mode="run")
-    assert set(outcome.done) | set(outcome.skipped) == set(manifest.TASKS)
+    assert set(outcome.done) | set(outcome.skipped) == set(NAMES)
     assert list(outcome.skipped) == (["partition_table"] if table == "none" else [])
 
     disk_images.check_filesystem(disk, first_mib=first)

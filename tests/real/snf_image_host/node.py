@@ -17,7 +17,9 @@ from pathlib import Path
 from snf_image_host.journal import Record, decode
 
 from synnefo_light import __version__, events
+from synnefo_light.records import plain
 from tests.deployments import TREE, Outcome, environment
+from tests.task_list import NAMES, ORDER
 
 FAKE = Path(__file__).with_name("fake_qemu.py")
 COMMAND = TREE / "snf-image-host" / "snf-image"
@@ -56,6 +58,7 @@ class Fake:
         """What the fake QEMU does from now on."""
         text = FAKE.read_text().replace('BEHAVIOUR = "good"', f"BEHAVIOUR = {behaviour!r}")
         text = text.replace('VERSION = "0.1.0"', f"VERSION = {__version__!r}")
+        text = text.replace('TASKS = ["hostname"]', f"TASKS = {list(NAMES)!r}")
         qemu = self.folder / "qemu"
         qemu.write_text(text)
         qemu.chmod(0o755)
@@ -161,4 +164,6 @@ def _helper_image(folder: Path) -> None:
     for name in ("vmlinux", "initrd.img", "root.squashfs"):
         (folder / name).write_bytes(name.encode() * 100)
         files[name] = {"size": len(name) * 100, "sha256": "0" * 64}
-    (folder / "helper.json").write_text(json.dumps({"version": __version__, "files": files, "packages": {}}))
+    tasks = [plain(task) for task in ORDER]
+    described = {"version": __version__, "files": files, "packages": {}, "tasks": tasks}
+    (folder / "helper.json").write_text(json.dumps(described))

@@ -14,8 +14,8 @@ import pytest
 from snf_image_host.journal import Finished, TaskDone, Warned
 from snf_image_host.vm import GATE
 
-from synnefo_light.manifest import TASKS
 from tests.real.snf_image_host.node import Fake
+from tests.task_list import NAMES
 
 MIB = 1 << 20
 
@@ -36,7 +36,7 @@ def test_a_good_helper_is_success(node: Fake) -> None:
         file.seek(2 * MIB)
         assert file.read(26) == b"written by the fake helper"
     records = node.records()
-    assert [r.task for r in records if isinstance(r, TaskDone)] == list(TASKS)
+    assert [r.task for r in records if isinstance(r, TaskDone)] == list(NAMES)
     last = records[-1]
     assert isinstance(last, Finished) and last.accel == "tcg" and last.helper_ms > 0
     assert last.host_peak_rss <= 64 * MIB
@@ -65,7 +65,7 @@ def test_a_good_helper_is_success(node: Fake) -> None:
         ("exit-3", 4, "QEMU exited with 3"),
         ("stops-at:mount", 4, "the helper VM ended in the task mount, without saying that it had finished"),
         ("fails-at:mount", 4, "the task mount failed: the \\x1b[31mpartition\\x07 table\\x0ais odd"),
-        *((f"dies-at:{task}", 4, f"in the task {task}") for task in TASKS),
+        *((f"dies-at:{task}", 4, f"in the task {task}") for task in NAMES),
     ],
 )
 def test_a_bad_helper_fails_the_deployment_with_its_sentence(

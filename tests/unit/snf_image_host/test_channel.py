@@ -12,6 +12,7 @@ from snf_image_host.channel import (
     CONSOLE_TAIL,
     FLOOD,
     LINES_LIMIT,
+    PROGRESS_LIMIT,
     TOTAL_LIMIT,
     ConsoleLog,
     Conversation,
@@ -21,17 +22,18 @@ from snf_image_host.channel import (
 from synnefo_light.errors import Error, ProtocolError
 from synnefo_light.manifest import (
     LINE_LIMIT,
-    TASKS,
     Failed,
     Finished,
     Hello,
     Message,
+    Progressed,
     TaskDone,
     TaskSkipped,
     TaskStarted,
     Warned,
     encode_message,
 )
+from tests.task_list import NAMES
 
 NONCE = "0123456789abcdef" * 2
 HELLO = Hello(helper_version="1", mode="run")
@@ -39,11 +41,11 @@ DONE = Finished(nonce=NONCE)
 
 
 def a_conversation(skip: frozenset[str] = frozenset()) -> Conversation:
-    return Conversation(version="1", nonce=NONCE, skip=skip)
+    return Conversation(version="1", nonce=NONCE, tasks=NAMES, skip=skip)
 
 
 def story(*, without: frozenset[str] = frozenset()) -> list[Message]:
-    tasks = [m for t in TASKS if t not in without for m in (TaskStarted(task=t), TaskDone(task=t))]
+    tasks = [m for t in NAMES if t not in without for m in (TaskStarted(task=t), TaskDone(task=t))]
     return [HELLO, *tasks, DONE]
 
 
@@ -81,7 +83,7 @@ def test_tasks_that_were_left_out_may_be_reported_as_skipped() -> None:
 
 def test_a_task_may_be_skipped_for_a_reason_also_once_begun() -> None:
     messages: list[Message] = [HELLO, Warned(task=None, text="x")]
-    for n, task in enumerate(TASKS):
+    for n, task in enumerate(NAMES):
         messages += ([TaskStarted(task=task)] if n % 2 else []) + [TaskSkipped(task=task, reason="nothing to do")]
     outcome(told([*messages, DONE]))
 
@@ -229,3 +231,19 @@ def test_a_flood_of_the_console_ends_it() -> None:
     with pytest.raises(ProtocolError, match="flooded its console"):
         for _ in range(FLOOD // 65536 + 1):
             console.feed(b"x" * 65536)
+
+
+def test_a_task_that_the_helper_does_not_have_is_a_protocol_error() -> None:
+    with pytest.raises(ProtocolError, match="the task paint, which it does not have"):
+        outcome(told([HELLO, TaskStarted(task="paint")]))
+
+
+def test_progress_belongs_to_the_running_task_and_has_a_limit() -> None:
+    def progress(times: int, task: str = NAMES[0]) -> list[Message]:
+        return [HELLO, TaskStarted(task=NAMES[0]), *(Progressed(task=task, done=n, total=times) for n in range(times))]
+
+    conversation = a_conversation()
+    assert len(list(conversation.feed(told(progress(PROGRESS_LIMIT))))) == PROGRESS_LIMIT + 2
+    for story_of in (progress(PROGRESS_LIMIT + 1), progress(1, task=NAMES[1])):
+        with pytest.raises(ProtocolError, match="out of turn, or too often"):
+            outcome(told(story_of))

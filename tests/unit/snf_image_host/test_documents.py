@@ -14,6 +14,8 @@ from snf_image_host.properties import PROPERTIES
 from snf_image_host.settings import Settings
 
 from synnefo_light import config, errors
+from synnefo_light.tasks import TaskInfo
+from tests.task_list import ORDER
 
 TREE = Path(__file__).resolve().parents[3]
 PAGE = (TREE / "man" / "snf-image.7.md").read_text()
@@ -42,6 +44,12 @@ def test_the_properties_are_those_of_the_table() -> None:
     assert table("PROPERTIES") == [
         (p.name, p.kind, p.default or "none", said[p.status] + p.summary) for p in PROPERTIES
     ]
+
+
+@pytest.mark.parametrize("task", ORDER, ids=lambda t: t.name)
+def test_each_task_has_its_paragraph(task: TaskInfo) -> None:
+    title = f"**{task.name}** ({task.snf_image})" if task.snf_image else f"**{task.name}**"
+    assert f"\n{title}\n: " in section(PAGE, "TASKS")
 
 
 def test_the_configuration_keys_are_those_of_the_settings() -> None:

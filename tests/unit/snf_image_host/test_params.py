@@ -20,6 +20,7 @@ from snf_image_host.sources import HttpImage, LocalImage, NoImage
 
 from synnefo_light.errors import Error
 from synnefo_light.log import Secret
+from tests.task_list import ORDER
 
 TREE = Path(__file__).resolve().parents[3]
 GOOD = {"img_id": "debian-12.raw", "img_format": "diskdump"}
@@ -27,7 +28,7 @@ GOOD = {"img_id": "debian-12.raw", "img_format": "diskdump"}
 
 def refusal(given: dict[str, str]) -> str:
     with pytest.raises(Error) as caught:
-        check_parameters(parse_parameters(given), Settings())
+        check_parameters(parse_parameters(given, tasks=ORDER), Settings(), ORDER)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -46,7 +47,7 @@ def refusal(given: dict[str, str]) -> str:
     ],
 )
 def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
-    assert parse_parameters(GOOD | {"img_id": img_id}).source == source
+    assert parse_parameters(GOOD | {"img_id": img_id}, tasks=ORDER).source == source
 
 
 @pytest.mark.parametrize(
@@ -147,45 +148,45 @@ def test_what_is_required_is_asked_for_by_name(missing: str) -> None:
 def test_no_secret_stands_in_a_sentence_or_in_the_parsed_parameters() -> None:
     said = refusal(GOOD | {"img_passwd_hash": "s3cret:hash"})
     assert "s3cret" not in said
-    assert "correct horse" not in repr(parse_parameters(GOOD | {"img_passwd": "correct horse"}))
+    assert "correct horse" not in repr(parse_parameters(GOOD | {"img_passwd": "correct horse"}, tasks=ORDER))
 
 
 def test_a_password_is_for_each_of_the_users() -> None:
     given = GOOD | {"img_passwd": "x", "img_properties": '{"users": "root  admin root"}'}
-    passwords = parse_parameters(given).passwords
+    passwords = parse_parameters(given, tasks=ORDER).passwords
     assert [(p.user, p.clear) for p in passwords] == [("root", Secret("x")), ("admin", Secret("x"))]
 
 
 def test_a_reserved_parameter_that_is_empty_is_not_given() -> None:
-    assert parse_parameters(GOOD | {p.name: "" for p in RESERVED})
+    assert parse_parameters(GOOD | {p.name: "" for p in RESERVED}, tasks=ORDER)
 
 
 def test_inst_properties_override_img_properties() -> None:
     given = GOOD | {"img_properties": '{"USERS": "a", "ROOT_PARTITION": 1}', "inst_properties": '{"users": "b"}'}
-    properties = parse_parameters(given).properties
+    properties = parse_parameters(given, tasks=ORDER).properties
     assert (properties.users, properties.root_partition) == (("b",), 1)
 
 
 def test_a_variant_holds_where_the_instance_is_silent() -> None:
     preset = {"img_format": "diskdump", "img_id": "default.raw", "dns_search": "a.example, b.example"}
-    parsed = parse_parameters({"img_id": "mine.raw"}, preset=preset)
+    parsed = parse_parameters({"img_id": "mine.raw"}, preset=preset, tasks=ORDER)
     assert parsed.source == LocalImage(name="mine.raw")
     assert parsed.search == ("a.example", "b.example")
 
 
 def test_a_variant_with_an_unknown_parameter_is_refused() -> None:
     with pytest.raises(ParameterError, match="'img_idd' is not known; did you mean img_id"):
-        parse_parameters(GOOD, preset={"img_idd": "x"})
+        parse_parameters(GOOD, preset={"img_idd": "x"}, tasks=ORDER)
 
 
 def test_a_checksum_is_taken_in_either_case() -> None:
-    parsed = parse_parameters(GOOD | {"img_checksum": "SHA512:" + "AB" * 64})
+    parsed = parse_parameters(GOOD | {"img_checksum": "SHA512:" + "AB" * 64}, tasks=ORDER)
     assert parsed.checksum == Checksum(algorithm="sha512", hexdigest="ab" * 64)
 
 
 def test_keys_end_with_one_newline_and_may_have_options_and_comments() -> None:
     keys = '# mine\nfrom="10.0.0.0/8" ssh-ed25519 AAAA me\n\nssh-rsa BBBB\n\n'
-    assert parse_parameters(GOOD | {"auth_keys": keys}).auth_keys == keys.rstrip("\n") + "\n"
+    assert parse_parameters(GOOD | {"auth_keys": keys}, tasks=ORDER).auth_keys == keys.rstrip("\n") + "\n"
 
 
 def test_files_that_do_not_fit_the_manifest_are_refused() -> None:
@@ -215,9 +216,9 @@ def test_parameters_list_has_a_name_and_a_summary_on_each_line() -> None:
 
 def test_another_family_than_linux_may_be_copied_as_it_is() -> None:
     given = GOOD | {"img_properties": '{"OSFAMILY": "windows", "EXCLUDE_ALL_TASKS": "yes"}'}
-    check_parameters(parse_parameters(given), Settings())
+    check_parameters(parse_parameters(given, tasks=ORDER), Settings(), ORDER)
 
 
 @pytest.mark.parametrize("given", [{"img_passwd": "ä" * 255 + "x"}, {"img_passwd_hash": "*"}, {"img_passwd_hash": "!"}])
 def test_passwords_just_within_the_rules_are_taken(given: dict[str, str]) -> None:
-    check_parameters(parse_parameters(GOOD | given), Settings())
+    check_parameters(parse_parameters(GOOD | given, tasks=ORDER), Settings(), ORDER)

@@ -5,17 +5,19 @@ from typing import Any, Literal
 
 import pytest
 from snf_image_host.params import parse_parameters
-from snf_image_host.plan import HOSTNAME_ONLY, check_size, plan_disks, plan_manifest, plan_rename
+from snf_image_host.plan import check_size, plan_disks, plan_manifest, plan_rename
 from snf_image_host.settings import Settings
+from snf_image_host.vm import HelperImage
 
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, parse_os_env
-from synnefo_light.manifest import TASKS
 from synnefo_light.units import MIB, MiB
+from tests.task_list import NAMES, ORDER
 
 NONCE = "0123456789abcdef" * 2
 DATA = Path(__file__).parents[2] / "data" / "ganeti" / "ganeti-3.0.2-create-three-nics.env"
 WORDS = {"img_id": "debian-12.raw", "img_format": "diskdump"}
+IMAGE = HelperImage(folder=Path("/nowhere"), version="1", tasks=ORDER)
 
 
 def env(**changed: str) -> OsEnv:
@@ -36,7 +38,12 @@ def disk(index: int, **given: Any) -> OsDisk:
 
 def manifest_of(parameters: dict[str, str], settings: Settings | None = None) -> Any:
     return plan_manifest(
-        env(), parse_parameters(WORDS | parameters), settings or Settings(), sizes=[8 * MIB], version="1", nonce=NONCE
+        env(),
+        parse_parameters(WORDS | parameters, tasks=ORDER),
+        settings or Settings(),
+        sizes=[8 * MIB],
+        image=IMAGE,
+        nonce=NONCE,
     )
 
 
@@ -62,27 +69,29 @@ def test_without_dns_parameters_the_nodes_configuration_holds() -> None:
 
 def test_without_any_task_there_is_no_manifest() -> None:
     assert manifest_of({"img_properties": '{"EXCLUDE_ALL_TASKS": "yes"}'}) is None
-    each = ",".join(f'"EXCLUDE_TASK_{t}": "yes"' for k, t in TASKS.items() if k not in ("mount", "umount"))
-    assert manifest_of({"img_properties": f'{{{each}, "EXCLUDE_MOUNTED_TASKS": 1}}'}) is None
+    each = ",".join(f'"EXCLUDE_TASK_{t}": "yes"' for t in NAMES if t not in ("mount", "umount"))
+    assert manifest_of({"img_properties": f"{{{each}}}"}) is None
 
 
 def test_a_rename_only_writes_the_host_name() -> None:
-    asked = parse_parameters(WORDS | {"img_passwd": "x", "auth_keys": "ssh-rsa A"})
-    manifest = plan_rename(env(), asked, Settings(), sizes=[MIB], version="1", nonce=NONCE)
+    asked = parse_parameters(WORDS | {"img_passwd": "x", "auth_keys": "ssh-rsa A"}, tasks=ORDER)
+    manifest = plan_rename(env(), asked, Settings(), sizes=[MIB], image=IMAGE, nonce=NONCE)
     assert manifest is not None
-    assert set(TASKS) - manifest.skip == {"mount", "hostname", "umount"} == set(TASKS) - HOSTNAME_ONLY
+    assert set(NAMES) - manifest.skip == {"mount", "hostname", "umount"}
     assert (manifest.passwords, manifest.authorized_keys, manifest.files) == ((), "", ())
 
 
 @pytest.mark.parametrize("excluded", ["EXCLUDE_ALL_TASKS", "EXCLUDE_MOUNTED_TASKS", "EXCLUDE_TASK_AssignHostname"])
 def test_a_rename_leaves_an_image_alone_that_asks_for_it(excluded: str) -> None:
-    asked = parse_parameters(WORDS | {"img_properties": f'{{"{excluded}": "yes"}}'})
-    assert plan_rename(env(), asked, Settings(), sizes=[MIB], version="1", nonce=NONCE) is None
+    asked = parse_parameters(WORDS | {"img_properties": f'{{"{excluded}": "yes"}}'}, tasks=ORDER)
+    assert plan_rename(env(), asked, Settings(), sizes=[MIB], image=IMAGE, nonce=NONCE) is None
 
 
 def test_a_rename_does_nothing_when_the_configuration_says_noop() -> None:
     assert (
-        plan_rename(env(), parse_parameters(WORDS), Settings(rename="noop"), sizes=[1], version="1", nonce=NONCE)
+        plan_rename(
+            env(), parse_parameters(WORDS, tasks=ORDER), Settings(rename="noop"), sizes=[1], image=IMAGE, nonce=NONCE
+        )
         is None
     )
 
