@@ -104,10 +104,10 @@ def make_disk(
     with open(path, "wb") as disk:
         disk.truncate((first + filesystem_mib + (0 if table == "none" else slack_mib)) * MIB)
     if table != "none":
-        _sfdisk(path, _script(table, first, filesystem_mib))
+        sfdisk(path, _script(table, first, filesystem_mib))
     with tempfile.TemporaryDirectory() as folder:
-        _populate(Path(folder), whole)
-        _run(
+        populate(Path(folder), whole)
+        run_tool(
             [
                 *("mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", "11111111-2222-3333-4444-555555555555"),
                 *("-E", f"offset={first * MIB},nodiscard", "-d", folder, str(path), f"{filesystem_mib}M"),
@@ -118,31 +118,31 @@ def make_disk(
 
 def read_back(path: Path, name: str, *, first_mib: int = FIRST_MIB) -> bytes:
     """The content of a file of the image; empty when there is none. debugfs does not follow links."""
-    return _debugfs(path, f"cat {name}", first_mib)
+    return debugfs(path, f"cat {name}", first_mib)
 
 
 def stat_back(path: Path, name: str, *, first_mib: int = FIRST_MIB) -> str:
     """debugfs' description of an inode: type, mode, user, group, link target."""
-    return _debugfs(path, f"stat {name}", first_mib).decode("utf-8", "replace")
+    return debugfs(path, f"stat {name}", first_mib).decode("utf-8", "replace")
 
 
 def list_back(path: Path, name: str, *, first_mib: int = FIRST_MIB) -> list[str]:
     """The names in a folder of the image, without . and .. ones."""
-    lines = _debugfs(path, f"ls -p {name}", first_mib).decode("utf-8", "replace").splitlines()
+    lines = debugfs(path, f"ls -p {name}", first_mib).decode("utf-8", "replace").splitlines()
     names = [line.split("/")[5] for line in lines if line.count("/") >= 6]
     return sorted(n for n in names if n not in (".", "..", ""))
 
 
 def filesystem_blocks(path: Path, *, first_mib: int = FIRST_MIB) -> tuple[int, int]:
     """Block count and block size, by debugfs (dumpe2fs of e2fsprogs 1.47.2 does not take an offset)."""
-    shown = _debugfs(path, "show_super_stats -h", first_mib).decode()
+    shown = debugfs(path, "show_super_stats -h", first_mib).decode()
     fields = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
     return int(fields["Block count"]), int(fields["Block size"])
 
 
 def check_filesystem(path: Path, *, first_mib: int = FIRST_MIB) -> None:
     """e2fsck finds nothing to mend."""
-    _run(["e2fsck", "-fn", f"{path}?offset={first_mib * MIB}"])
+    run_tool(["e2fsck", "-fn", f"{path}?offset={first_mib * MIB}"])
 
 
 def _script(table: Table, first: int, size: int) -> str:
@@ -155,7 +155,7 @@ def _script(table: Table, first: int, size: int) -> str:
     )
 
 
-def _populate(folder: Path, tree: Mapping[str, Entry]) -> None:
+def populate(folder: Path, tree: Mapping[str, Entry]) -> None:
     folder.chmod(0o755)
     for name, entry in sorted(tree.items()):
         path = folder / name
@@ -168,23 +168,23 @@ def _populate(folder: Path, tree: Mapping[str, Entry]) -> None:
         elif isinstance(entry, Fifo):
             os.mkfifo(path, entry.mode)
         elif isinstance(entry, Device):
-            _run(["mknod", str(path), entry.kind, str(entry.major), str(entry.minor)])
+            run_tool(["mknod", str(path), entry.kind, str(entry.major), str(entry.minor)])
         else:
             path.write_bytes(entry.content if isinstance(entry.content, bytes) else entry.content.encode())
             path.chmod(entry.mode)
             os.chown(path, entry.uid, entry.gid)
 
 
-def _sfdisk(path: Path, script: str) -> None:
-    _run(["sfdisk", "-q", str(path)], stdin=script.encode())
+def sfdisk(path: Path, script: str) -> None:
+    run_tool(["sfdisk", "-q", str(path)], stdin=script.encode())
 
 
-def _debugfs(path: Path, request: str, first_mib: int) -> bytes:
-    return _run(["debugfs", "-R", request, f"{path}?offset={first_mib * MIB}"])
+def debugfs(path: Path, request: str, first_mib: int) -> bytes:
+    return run_tool(["debugfs", "-R", request, f"{path}?offset={first_mib * MIB}"])
 
 
-def _run(argv: list[str], *, stdin: bytes = b"") -> bytes:
+def run_tool(argv: list[str], *, stdin: bytes = b"", folder: Path | None = None) -> bytes:
     env = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(argv, input=stdin, capture_output=True, timeout=60, env=env, check=False)
+    done = subprocess.run(argv, input=stdin, capture_output=True, timeout=60, env=env, cwd=folder, check=False)
     assert done.returncode == 0, f"{argv}: {done.returncode}: {done.stderr.decode()} {done.stdout.decode()}"
     return done.stdout

@@ -28,7 +28,10 @@ from synnefo_light.run import Runner, run
 INSTALLED = ("synnefo-light-node",)
 
 #: What tests want to install on a node besides: offered by the repository, installed by those tests alone.
-FOR_TESTS = ("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl")
+FOR_TESTS = (
+    *("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl"),
+    *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
+)
 
 #: What tests take apart without installing it.
 FOR_READING = ("netplan.io", "ifupdown")
