@@ -169,12 +169,17 @@ def copy_tree(node: Node, *, runner: Runner = run) -> None:
     node.run(["tar", "--extract", f"--directory={NODE_TREE}"], stdin=archive, timeout_s=120)
 
 
-def run_in_node(node: Node, folders: Sequence[str], *, progress: Progress, log: Path, timeout_s: float) -> Counts:
-    """The tests that need installed packages, root and tools of every kind; they leave no trace outside the node."""
+def install_tests(node: Node, *, progress: Progress, log: Path) -> None:
+    """The tree and the tools of its tests; a second call installs nothing and copies the tree again."""
     with progress.step("install the tests' tools in the node", log=log):
         env = {"DEBIAN_FRONTEND": "noninteractive"}
         node.run(["apt-get", "install", "--yes", "--no-install-recommends", *FOR_TESTS], timeout_s=600, env=env)
         copy_tree(node)
+
+
+def run_in_node(node: Node, folders: Sequence[str], *, progress: Progress, log: Path, timeout_s: float) -> Counts:
+    """The tests that need installed packages, root and tools of every kind; they leave no trace outside the node."""
+    install_tests(node, progress=progress, log=log)
     inside = node.enter(
         ["sh", "-c", f'cd {NODE_TREE} && exec "$@"', "sh", "/usr/bin/python3"],
         env={"SNF_NO_SKIP": "1", "TMPDIR": "/var/tmp"},

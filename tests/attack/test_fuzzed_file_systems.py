@@ -1,0 +1,53 @@
+"""File systems with bytes changed where it hurts (threat A8): one of each kind and region; `./lab torture fuzz` runs all.
+
+Positive control: the same images, mounted by the kernel of this machine in a mount namespace of its own, make that
+kernel complain, which a deployment never does (test_controls.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.attack.attempt import Attack, attempt
+from tests.attack.corpus import mutations
+from tests.real.snf_image_host.node import real_helper
+
+SAMPLE = {attack.name: attack for attack in mutations.sample()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bases() -> Iterator[None]:
+    yield
+    mutations.forget_bases()
+
+
+def test_the_corpus_has_at_least_200_images_and_no_name_twice() -> None:
+    names = [attack.name for attack in mutations.corpus()]
+    assert len(names) == len(set(names)) >= 200
+
+
+@pytest.mark.parametrize("kind", mutations.KINDS)
+def test_each_mutation_is_made_the_same_again_and_differs_from_the_base(kind: str) -> None:
+    base, regions = mutations.base_disk(kind), mutations.regions_of(kind)
+    for region, where in regions.items():
+        path = base.with_name("mutated")
+        made = []
+        for _ in range(2):
+            mutations.mutated(path, kind=kind, region=region, seed=region)
+            with open(path, "rb") as file:
+                file.seek((1 << 20) + where.offset)
+                made.append(file.read(where.length))
+        with open(base, "rb") as file:
+            file.seek((1 << 20) + where.offset)
+            good = file.read(where.length)
+        assert made[0] == made[1] != good and any(good), f"{kind} {region}"
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("attack", SAMPLE.values(), ids=SAMPLE)
+def test_a_damaged_file_system_harms_nobody_but_its_instance(attack: Attack) -> None:
+    helper = real_helper()
+    assert helper is not None, "there is no image of the helper VM"
+    assert attempt(attack, helper=helper).faults == ()
