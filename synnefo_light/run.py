@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -68,26 +70,12 @@ def run(
     """
     words = [os.fspath(word) for word in argv]
     logger.debug("run %s", shlex.join(words))
-    environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **(env or {})}
     # Files instead of pipes: a grandchild that keeps a pipe open cannot hang us, and the limit is a matter of reading.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as given:
         if stdin is not None:
             given.write(stdin)
             given.seek(0)
-        try:
-            process = subprocess.Popen(
-                words,
-                stdin=given if stdin is not None else subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=environment,
-                cwd=cwd,
-                start_new_session=True,
-            )
-        except FileNotFoundError as e:
-            raise ToolError(words, "was not found" if e.filename == words[0] else f"could not start in {cwd}") from e
-        except OSError as e:
-            raise ToolError(words, f"could not be started: {e.strerror}") from e
+        process = _start(words, given if stdin is not None else subprocess.DEVNULL, out, err, env, cwd)
         try:
             returncode = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -99,6 +87,56 @@ def run(
             logger.debug("failed, to repeat: %s", shlex.join(words))
             raise ToolError(words, outcome(returncode), _tail(err))
         return Completed(argv=tuple(words), returncode=returncode, stdout=_whole(out), stderr=_whole(err))
+
+
+def run_watched(
+    argv: Sequence[str | Path],
+    *,
+    on_output: Callable[[bytes], None],
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program to its end and hand over what it prints while it prints it; otherwise as `run`, status 0 alone."""
+    words = [os.fspath(word) for word in argv]
+    logger.debug("run %s", shlex.join(words))
+    deadline = time.monotonic() + timeout_s
+    with tempfile.TemporaryFile() as err:
+        process = _start(words, subprocess.DEVNULL, subprocess.PIPE, err, env, None)
+        assert process.stdout is not None
+        try:
+            while select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                output = os.read(process.stdout.fileno(), 64 << 10)
+                if not output:
+                    break
+                on_output(output)
+            returncode = process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err)) from None
+        finally:
+            process.stdout.close()
+            if process.poll() is None:
+                _kill_session(process)
+        if returncode != 0:
+            raise ToolError(words, outcome(returncode), _tail(err))
+
+
+def _start(
+    words: list[str],
+    stdin: IO[bytes] | int,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+) -> subprocess.Popen[bytes]:
+    environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **(env or {})}
+    try:
+        return subprocess.Popen(
+            words, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, cwd=cwd, start_new_session=True
+        )
+    except FileNotFoundError as e:
+        raise ToolError(words, "was not found" if e.filename == words[0] else f"could not start in {cwd}") from e
+    except OSError as e:
+        raise ToolError(words, f"could not be started: {e.strerror}") from e
 
 
 def outcome(returncode: int) -> str:

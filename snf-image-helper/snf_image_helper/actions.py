@@ -6,6 +6,21 @@ from dataclasses import dataclass, field
 
 from snf_image_helper.image import FilesystemKind, RootPath
 from snf_image_helper.layout import SectorWrite
+from synnefo_light.manifest import Compression, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSource:
+    """Refuse an image that cannot be written onto disk 0, before anything is."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSource:
+    """Write disk 0 from the image, and let the kernel see its partitions."""
+
+    source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +110,19 @@ class Warn:
     text: str
 
 
+SourceAction = CheckSource | WriteSource
 DiskAction = WriteTable | CheckFilesystem | GrowFilesystem | MountRoot | UmountRoot | MakeSwap | Warn
 FileAction = WriteFile | RemoveFile | Symlink | MakeFolder | GenerateHostKey
-Action = DiskAction | FileAction
+Action = SourceAction | DiskAction | FileAction
 
 
-def describe(action: Action) -> str:
+def describe(action: Action) -> str:  # noqa: PLR0912 - one case for each
     """One line for the log. No content of a file is in it, so no secret."""
     match action:
+        case CheckSource(source=source):
+            return f"check the image, {_kind(source)}"
+        case WriteSource(source=source):
+            return f"write the image, {_kind(source)}, onto disk 0"
         case WriteTable(writes=writes):
             return f"write {len(writes)} places of the partition table"
         case CheckFilesystem(partition=partition):
@@ -131,3 +151,8 @@ def describe(action: Action) -> str:
 
 def _place(partition: int | None) -> str:
     return "the whole disk" if partition is None else f"partition {partition}"
+
+
+def _kind(source: Source) -> str:
+    packed = "" if source.compression is Compression.NONE else f" within {source.compression.value}"
+    return f"{source.size} bytes of {source.format.value}{packed}"

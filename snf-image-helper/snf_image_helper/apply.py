@@ -8,6 +8,7 @@ makes it unbootable and says so.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -39,18 +40,23 @@ class Machine:
     `changed` tells whether a byte of the instance's disks may have changed.
     """
 
-    def __init__(self, disks: Disks, runner: Runner, warn: Warner) -> None:
+    def __init__(self, disks: Disks, runner: Runner, warn: Warner, progress: Callable[[int, int], None]) -> None:
         self.disks = disks
         self.runner = runner
         self.warn = warn
+        self.progress = progress
         self.root: RootFs | None = None
         self.changed = False
 
     def apply(self, action: Action) -> None:
         """Raises synnefo_light.errors.Error with a sentence, or OSError."""
-        if not isinstance(action, actions.Warn | actions.UmountRoot):
+        if not isinstance(action, actions.Warn | actions.UmountRoot | actions.CheckSource):
             self.changed = True
-        if isinstance(action, actions.FileAction):
+        if isinstance(action, actions.SourceAction):
+            from snf_image_helper import conversion  # only now: loading decompressors takes time
+
+            conversion.apply(action, self.disks, self.runner, warn=self.warn, progress=self.progress)
+        elif isinstance(action, actions.FileAction):
             self._apply_to_files(action)
         else:
             self._apply_to_disks(action)

@@ -6,7 +6,7 @@ import os
 import termios
 import tty
 
-from synnefo_light.manifest import Message, Warned, encode_message
+from synnefo_light.manifest import Message, Progressed, Warned, encode_message
 
 LINE = "/dev/ttyS1"
 WARNINGS_LIMIT = 20
@@ -19,6 +19,7 @@ class Channel:
             tty.setraw(self._fd)
         self._sent = 0
         self._warnings = 0
+        self._percent: tuple[str, int] | None = None
 
     def send(self, message: Message) -> None:
         """Returns when the host has the message."""
@@ -28,6 +29,13 @@ class Channel:
             line = line[os.write(self._fd, line) :]
         if os.isatty(self._fd):
             termios.tcdrain(self._fd)
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        """Sends each whole percentage once, so at most 100 messages a task."""
+        percent = min(done * 100 // total, 100) if total else 0
+        if percent and (self._percent is None or self._percent[0] != task or self._percent[1] < percent):
+            self._percent = (task, percent)
+            self.send(Progressed(task=task, done=min(done, total), total=total))
 
     def warn(self, task: str | None, text: str) -> None:
         """At most 20 of them: an image must not make a good deployment fail by provoking more than the host takes."""

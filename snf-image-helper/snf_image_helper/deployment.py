@@ -60,14 +60,15 @@ class _Run:
         return self._machine is not None and self._machine.changed
 
     def all_tasks(self) -> None:
-        machine = self._machine = Machine(Disks(), run, self._warn)
+        machine = self._machine = Machine(Disks(), run, self._warn, self._progress)
         manifest = read_manifest(machine)
         today = int(time.time()) // DAY_S
         if "password" not in manifest.skip:
             manifest = hash_passwords(manifest)
         root: Found | None = None
         for info in order(task.INFO for task in TASKS.values()):
-            if root is None and info.phase is not Phase.SOURCE:
+            # An image of which nothing is to be changed is not looked at either.
+            if root is None and info.phase is not Phase.SOURCE and info.name not in manifest.skip:
                 root = find_root(machine, manifest)
             self._one(machine, info, manifest, root, today)
         machine.umount()
@@ -97,6 +98,10 @@ class _Run:
                 self._machine.umount()
         except Exception:
             logger.error("while giving up: %s", traceback.format_exc())
+
+    def _progress(self, done: int, total: int) -> None:
+        assert self.task is not None
+        self._channel.progress(self.task, done, total)
 
     def _warn(self, text: str) -> None:
         logger.warning("%s", text)

@@ -65,6 +65,11 @@ class Disks:
                 raise EnvironmentFault(f"the kernel sees the partitions {seen} on {serial}, {expected} were written")
             monitor.poll(timeout=left)
 
+    def rescan(self, serial: str) -> None:
+        """Let the kernel look for partitions on a disk that was just written; it may find none."""
+        with open(self.node(serial), "rb") as disk:
+            fcntl.ioctl(disk, BLKRRPART)
+
     def size(self, serial: str) -> int:
         """Bytes of a whole disk."""
         fd = os.open(self.node(serial), os.O_RDONLY | os.O_CLOEXEC)

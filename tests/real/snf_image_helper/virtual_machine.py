@@ -81,9 +81,16 @@ def manifest(disks: list[Path], fields: Mapping[str, object]) -> Manifest:
 
 
 def run(
-    *disks: Path, asked: Mapping[str, object] | None = None, raw_manifest: bytes | None = None, mode: str = "run"
+    *disks: Path,
+    asked: Mapping[str, object] | None = None,
+    raw_manifest: bytes | None = None,
+    mode: str = "run",
+    source: Path | None = None,
 ) -> Outcome:
-    """Boot the VM on the disks, with a manifest that asks for `asked`, and wait for its end."""
+    """Boot the VM on the disks, with a manifest that asks for `asked`, and wait for its end.
+
+    `source` is an image that the VM is to write onto the first disk.
+    """
     folder = image()
     with tempfile.TemporaryDirectory() as work:
         given, channel, console = Path(work, "manifest"), Path(work, "channel"), Path(work, "console")
@@ -100,6 +107,7 @@ def run(
                 *("-chardev", f"file,id=channel,path={channel}", "-serial", "chardev:channel"),
                 *_disk("snf-root", folder / "root.squashfs", read_only=True),
                 *_disk("snf-manifest", given, read_only=True),
+                *(_disk("snf-source", source, read_only=True) if source is not None else ()),
                 *(word for n, disk in enumerate(disks) for word in _disk(f"snf-disk{n}", disk, read_only=False)),
             ],
             stdin=subprocess.DEVNULL,
@@ -122,7 +130,8 @@ def _command_line(mode: str) -> str:
 
 
 def _disk(serial: str, path: Path, *, read_only: bool) -> list[str]:
-    options = json.dumps({"driver": "file", "filename": str(path), "node-name": serial, "read-only": read_only})
+    file = {"driver": "file", "filename": str(path), "read-only": read_only}
+    options = json.dumps({"driver": "raw", "file": file, "node-name": serial, "read-only": read_only})
     return ["-blockdev", options, "-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
 
 
