@@ -28,7 +28,7 @@ say machine_id "$(cat /etc/machine-id)"
 say user "$(id -un)"
 say root_bytes "$(df --block-size=1 --output=size / | tail -n 1 | tr -d ' ')"
 root=$(findmnt --noheadings --output SOURCE /)
-disk=$(lsblk --noheadings --nodeps --output PKNAME "$root")
+disk=$(lsblk --noheadings --list --inverse --output NAME,TYPE "${root%%\[*}" | awk '$2 == "disk" {print $1; exit}')
 say disk_bytes "$(blockdev --getsize64 "/dev/$disk")"
 say address "$(ip -4 -oneline address show scope global | awk '{print $4}' | xargs)"
 say gateway "$(ip -4 route show default | awk '{print $3; exit}')"

@@ -1,7 +1,7 @@
-"""Make the guest image: a bootable Debian on a sparse raw disk, without a mount or a loop device on the host.
+"""Make the guest image: a bootable Debian on a sparse raw disk. The usual one, on ext4, without a mount or loop device.
 
     mmdebstrap ─► tree ─┐
-    sfdisk ─► table ────┼─► mke2fs -d, writing at the partition's offset ─► boot.img, core.img ─► NAME.raw + NAME.json
+    sfdisk ─► table ────┼─► file systems, at the partitions' offsets ─► boot.img, core.img ─► NAME.raw + NAME.json
     grub-mkimage ───────┘   (grub-mkimage runs in a small cached tree of its own, not on the host)
 
 The image and what is stale in it (`GuestFacts`) lie in the cache under the digest of the recipe. Both are made under
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from snf_lab.apt import AptSettings
+from snf_lab.guest_filesystems import plan_fill_boot, plan_fill_esp, plan_fill_root
 from snf_lab.guest_grub import SECTOR, patch_boot_sector, patch_core_image
 from snf_lab.guest_recipe import GuestPlan, GuestRecipe, plan_guest
 from snf_lab.guest_tree import make_tree, plan_tree
@@ -30,7 +31,6 @@ from synnefo_light.run import Runner, run
 MAKING = ".making-"
 LOCK_S = 1800.0
 TOOL_S = 300.0
-GRUB_FORMAT = "i386-pc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +79,8 @@ def ensure_guest_image(
 
 
 def image_path(recipe: GuestRecipe, *, cache: Path) -> Path:
-    name = f"debian-{recipe.release}-{recipe.table}-{recipe.network}-{plan_guest(recipe).key}"
-    return cache / f"{name}.raw"
+    kinds = (recipe.release, recipe.table, recipe.firmware, recipe.root, recipe.network)
+    return cache / f"debian-{'-'.join(kinds)}-{plan_guest(recipe).key}.raw"
 
 
 def read_guest_image(recipe: GuestRecipe, *, cache: Path) -> GuestImage | None:
@@ -123,8 +123,15 @@ class _Maker:
         with open(disk, "wb") as file:
             file.truncate(plan.disk_size)
         self._say(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk], stdin=plan.partition_script.encode())
-        kib = plan.root.size // 1024
-        self._say(["mke2fs", "-q", "-F", *plan.filesystem_options, "-d", tree, disk, f"{kib}k"])
+        boot = tree / "boot"
+        if plan.layout.boot is not None:
+            boot = (tree / "boot").rename(work / "boot")
+            (tree / "boot").mkdir()
+        for command in (
+            *plan_fill_root(plan, disk=disk, tree=tree, mount_point=work / "mnt"),
+            *plan_fill_boot(plan, disk=disk, folder=boot),
+        ):
+            self._say(command)
         self._install_grub(work, disk)
         return GuestFacts(
             release=plan.release,
@@ -144,6 +151,22 @@ class _Maker:
         make_tree(words, log=self.log, settings=self.settings, runner=self.run)
 
     def _install_grub(self, work: Path, disk: Path) -> None:
+        core = self._grub_core(work, format_="i386-pc" if self.plan.layout.core else "x86_64-efi")
+        if self.plan.layout.core is None:
+            (work / "grub.efi").write_bytes(core)
+            for command in plan_fill_esp(self.plan, disk=disk, loader=work / "grub.efi"):
+                self._say(command)
+            return
+        boot = (self._grub_tools() / "usr/lib/grub/i386-pc/boot.img").read_bytes()
+        place = self.plan.layout.core
+        with open(disk, "r+b") as file:
+            sector = patch_boot_sector(boot_image=boot, present=file.read(SECTOR), core_start=place.start)
+            file.seek(0)
+            file.write(sector)
+            file.seek(place.offset)
+            file.write(patch_core_image(core_image=core, core_start=place.start, room=place.sectors))
+
+    def _grub_core(self, work: Path, *, format_: str) -> bytes:
         tools = self._grub_tools()
         inside = f"/tmp/{work.name}"
         (tools / inside[1:]).mkdir(parents=True)
@@ -151,30 +174,23 @@ class _Maker:
             (tools / inside[1:] / "embedded.cfg").write_text(self.plan.grub_embedded)
             self._say(
                 [
-                    *("chroot", tools, "grub-mkimage", "--format", GRUB_FORMAT, "--prefix", "/boot/grub"),
+                    *("chroot", tools, "grub-mkimage", "--format", format_, "--prefix", "/boot/grub"),
                     *("--config", f"{inside}/embedded.cfg", "--output", f"{inside}/core.img"),
                     *self.plan.grub_modules,
                 ]
             )
-            core = (tools / inside[1:] / "core.img").read_bytes()
+            return (tools / inside[1:] / "core.img").read_bytes()
         finally:
             shutil.rmtree(tools / inside[1:])
-        boot = (tools / "usr/lib/grub" / GRUB_FORMAT / "boot.img").read_bytes()
-        start = self.plan.core_start
-        with open(disk, "r+b") as file:
-            sector = patch_boot_sector(boot_image=boot, present=file.read(SECTOR), core_start=start)
-            file.seek(0)
-            file.write(sector)
-            file.seek(start * SECTOR)
-            file.write(patch_core_image(core_image=core, core_start=start, room=self.plan.core_room))
 
     def _grub_tools(self) -> Path:
         """A tree that holds grub-mkimage and the libraries it needs: unpacked packages, nothing configured or run."""
-        tools = self.cache / "grub-tools"
+        tools = self.cache / "grub-bios-and-efi"
         if not tools.exists():
-            making = self.cache / f"{MAKING}grub-tools"
+            making = self.cache / f"{MAKING}{tools.name}"
+            packages = ["grub-pc-bin", "grub-efi-amd64-bin"]
             words = plan_tree(
-                release="bookworm", variant="extract", packages=["grub-pc-bin"], target=making, settings=self.settings
+                release="bookworm", variant="extract", packages=packages, target=making, settings=self.settings
             )
             make_tree(words, log=self.log, settings=self.settings, runner=self.run)
             making.rename(tools)

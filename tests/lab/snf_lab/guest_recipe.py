@@ -1,14 +1,12 @@
 """What the lab's guest image is made of, as plain data: nothing here touches a file.
 
-The image is what an image owner would publish: a Debian with a kernel, GRUB and sshd, on one ext4 root that is the
-last partition of a small disk. It is stale on purpose. Its machine-id, its SSH host keys, its host name and its locked
+The image is what an image owner would publish: a Debian with a kernel, GRUB and sshd, its root the last partition of a
+small disk. It is stale on purpose. Its machine-id, its SSH host keys, its host name and its locked
 root are leftovers that a deployment has to replace; a check that finds one of them in a deployed guest has caught
 something. To boot quickly without KVM it leaves out what a guest of a few minutes does not need: timers, locales,
 manuals, an initramfs for other machines.
 
-    sector 0            boot.img, and the table (GPT's protective one, or the MBR)
-    GPT:  p14  1..4 MiB BIOS boot partition, holds core.img        MBR:  sectors 1..2047 hold core.img
-    p1    4 MiB..end    ext4, "/"                                  p1    1 MiB..end
+Where its parts lie on the disk says guest_layout.py.
 """
 
 from __future__ import annotations
@@ -20,22 +18,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Release = Literal["bookworm", "trixie"]
-Table = Literal["gpt", "mbr"]
-NetworkStack = Literal["ifupdown", "networkd", "netplan"]
+from snf_lab.guest_layout import MIB, Firmware, Layout, Table, plan_layout, render_partition_script
 
-SECTOR = 512
-MIB = 1 << 20
-DEBIAN_NUMBER: Mapping[str, str] = {"bookworm": "12", "trixie": "13"}
+Release = Literal["bullseye", "bookworm", "trixie"]
+NetworkStack = Literal["ifupdown", "networkd", "netplan", "networkmanager"]
+RootKind = Literal["ext4", "xfs", "btrfs", "lvm"]  # lvm: ext4 on a logical volume
+
+DEBIAN_NUMBER: Mapping[str, str] = {"bullseye": "11", "bookworm": "12", "trixie": "13"}
 
 # systemd's "uninitialized" is what a well-made image has; this one has a real id, and every copy of it the same.
 STALE_MACHINE_ID = "0123456789abcdef0123456789abcdef"
 STALE_HOSTNAME = "image"
 ROOT_LABEL = "guest-root"
 
-# "Linux root (x86-64)" and "BIOS boot" of the Discoverable Partitions Specification; Debian's own images use them.
-GPT_LINUX_ROOT = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
-GPT_BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
+VOLUME_GROUP = "guest"
+SUBVOLUME = "@"
 
 KERNEL_ARGUMENTS = "console=tty0 console=ttyS0,115200 quiet"
 
@@ -57,7 +54,15 @@ STACK_PACKAGES: Mapping[str, tuple[str, ...]] = {
     "ifupdown": ("ifupdown", "isc-dhcp-client"),
     "networkd": (),
     "netplan": ("netplan.io",),
+    "networkmanager": ("network-manager",),
 }
+ROOT_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "ext4": (),
+    "xfs": ("xfsprogs",),
+    "btrfs": ("btrfs-progs",),
+    "lvm": ("lvm2",),
+}
+ROOT_MODULES: Mapping[str, tuple[str, ...]] = {"ext4": (), "xfs": ("xfs",), "btrfs": ("btrfs",), "lvm": ("dm_mod",)}
 
 MASKED_UNITS = (
     "apt-daily.timer",
@@ -99,10 +104,12 @@ DPKG_EXCLUDES = (
 INITRAMFS_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ext4", "crc32c_generic")
 
 GRUB_MODULES = (
-    "biosdisk",
     "part_gpt",
     "part_msdos",
     "ext2",
+    "xfs",
+    "btrfs",
+    "lvm",
     "search",
     "search_fs_uuid",
     "search_label",
@@ -124,24 +131,12 @@ class GuestRecipe:
 
     release: Release = "bookworm"
     table: Table = "gpt"
+    firmware: Firmware = "bios"
     network: NetworkStack = "ifupdown"
+    root: RootKind = "ext4"
+    boot_apart: bool = False
+    cloud_init: bool = False
     size_mib: int = 1280
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A partition's place on the disk, in sectors of 512 bytes."""
-
-    start: int
-    sectors: int
-
-    @property
-    def offset(self) -> int:
-        return self.start * SECTOR
-
-    @property
-    def size(self) -> int:
-        return self.sectors * SECTOR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +150,11 @@ class GuestPlan:
     chroot_commands: tuple[tuple[str, ...], ...]
     disk_size: int
     partition_script: str
-    root: Span
-    core_start: int
-    core_room: int
+    layout: Layout
+    root: RootKind
     root_uuid: str
-    filesystem_options: tuple[str, ...]
+    boot_uuid: str
+    filesystem_options: tuple[str, ...]  # of mke2fs
     grub_modules: tuple[str, ...]
     grub_embedded: str
 
@@ -172,77 +167,84 @@ class GuestPlan:
 
 def plan_guest(recipe: GuestRecipe) -> GuestPlan:
     identity = uuid.uuid5(uuid.NAMESPACE_DNS, repr(recipe))
-    root_uuid = str(uuid.uuid5(identity, "root file system"))
-    root, core_start, core_room = plan_spans(recipe)
+    root_uuid, boot_uuid = (str(uuid.uuid5(identity, what)) for what in ("root file system", "boot file system"))
+    lvm = recipe.root == "lvm"
+    layout = plan_layout(
+        table=recipe.table, firmware=recipe.firmware, apart=recipe.boot_apart, size_mib=recipe.size_mib
+    )
+    menu_uuid = boot_uuid if recipe.boot_apart else root_uuid
     return GuestPlan(
         release=recipe.release,
-        packages=PACKAGES + STACK_PACKAGES[recipe.network],
-        early_files=plan_early_files(),
-        late_files=plan_late_files(recipe, root_uuid),
+        packages=(
+            *(*PACKAGES, *STACK_PACKAGES[recipe.network], *ROOT_PACKAGES[recipe.root]),
+            *(("cloud-init",) if recipe.cloud_init else ()),
+        ),
+        early_files=plan_early_files(recipe),
+        late_files=plan_late_files(recipe, root_uuid, boot_uuid),
         chroot_commands=plan_chroot_commands(recipe),
         disk_size=recipe.size_mib * MIB,
-        partition_script=render_partition_script(recipe, identity),
-        root=root,
-        core_start=core_start,
-        core_room=core_room,
+        partition_script=render_partition_script(layout, table=recipe.table, lvm=lvm, identity=identity),
+        layout=layout,
+        root=recipe.root,
         root_uuid=root_uuid,
+        boot_uuid=boot_uuid,
         filesystem_options=(
             *("-t", "ext4", "-m", "1", "-L", ROOT_LABEL, "-U", root_uuid),
             # GRUB 2.06 refuses a file system with either; mke2fs 1.47 turns them on.
             *("-O", "^metadata_csum_seed,^orphan_file"),
-            *("-E", f"offset={root.offset},root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash seed')}"),
+            *("-E", f"offset={layout.root.offset},root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash seed')}"),
         ),
-        grub_modules=GRUB_MODULES,
-        grub_embedded=render_embedded_grub(root_uuid),
+        grub_modules=(*(("biosdisk",) if recipe.firmware == "bios" else ("fat",)), *GRUB_MODULES),
+        grub_embedded=render_embedded_grub(menu_uuid, grub_folder(recipe)),
     )
 
 
-def plan_spans(recipe: GuestRecipe) -> tuple[Span, int, int]:
-    """Where the root lies, and where core.img starts and how many sectors it may have."""
-    disk = recipe.size_mib * MIB // SECTOR
-    if recipe.table == "gpt":
-        # The backup table takes the last 33 sectors (UEFI 2.10, 5.3.1); end on a MiB as Debian's images do.
-        return Span(start=8192, sectors=disk - 2048 - 8192), 2048, 6144
-    return Span(start=2048, sectors=disk - 2048), 1, 2047
+def boot_folder(recipe: GuestRecipe) -> str:
+    """Where GRUB sees what Linux calls /boot, on the file system that holds it."""
+    if recipe.boot_apart:
+        return ""
+    return f"/{SUBVOLUME}/boot" if recipe.root == "btrfs" else "/boot"
 
 
-def render_partition_script(recipe: GuestRecipe, identity: uuid.UUID) -> str:
-    root, core_start, core_room = plan_spans(recipe)
-    if recipe.table == "mbr":
-        return (
-            f"label: dos\nlabel-id: 0x{identity.hex[:8]}\n"
-            f"disk1 : start={root.start}, size={root.sectors}, type=83, bootable\n"
-        )
-    return (
-        f"label: gpt\nlabel-id: {identity}\n"
-        f"disk1 : start={root.start}, size={root.sectors}, type={GPT_LINUX_ROOT}, "
-        f"uuid={uuid.uuid5(identity, 'p1')}\n"
-        f"disk14 : start={core_start}, size={core_room}, type={GPT_BIOS_BOOT}, uuid={uuid.uuid5(identity, 'p14')}\n"
-    )
+def grub_folder(recipe: GuestRecipe) -> str:
+    return f"{boot_folder(recipe)}/grub"
 
 
-def plan_early_files() -> dict[str, str]:
+def plan_early_files(recipe: GuestRecipe) -> dict[str, str]:
+    modules = (*INITRAMFS_MODULES, *ROOT_MODULES[recipe.root])
+    kind = "ext4" if recipe.root == "lvm" else recipe.root
     return {
         "etc/dpkg/dpkg.cfg.d/90guest": "".join(f"{line}\n" for line in DPKG_EXCLUDES),
         "etc/apt/apt.conf.d/90guest": 'APT::Install-Recommends "false";\nAcquire::Languages "none";\n',
-        "etc/initramfs-tools/conf.d/guest": "MODULES=list\nCOMPRESS=lz4\nRESUME=none\nBUSYBOX=n\nFSTYPE=ext4\n",
-        "etc/initramfs-tools/modules": "".join(f"{name}\n" for name in INITRAMFS_MODULES),
-        # /vmlinuz and /initrd.img, which grub.cfg names, follow the newest kernel.
-        "etc/kernel-img.conf": "do_symlinks = yes\nimage_dest = /\n",
+        "etc/initramfs-tools/conf.d/guest": f"MODULES=list\nCOMPRESS=lz4\nRESUME=none\nBUSYBOX=n\nFSTYPE={kind}\n",
+        "etc/initramfs-tools/modules": "".join(f"{name}\n" for name in modules),
+        # /boot/vmlinuz and /boot/initrd.img, which grub.cfg names, follow the newest kernel.
+        "etc/kernel-img.conf": "do_symlinks = yes\nimage_dest = /boot\n",
     }
 
 
-def plan_late_files(recipe: GuestRecipe, root_uuid: str) -> dict[str, str]:
+def plan_late_files(recipe: GuestRecipe, root_uuid: str, boot_uuid: str) -> dict[str, str]:
     return {
         "etc/hostname": f"{STALE_HOSTNAME}\n",
         "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {STALE_HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n",
-        "etc/fstab": f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1\n",
+        "etc/fstab": render_fstab(recipe, root_uuid, boot_uuid),
         "etc/machine-id": f"{STALE_MACHINE_ID}\n",
         "etc/resolv.conf": "",
-        "boot/grub/grub.cfg": render_grub_menu(root_uuid),
+        "boot/grub/grub.cfg": render_grub_menu(recipe, boot_uuid if recipe.boot_apart else root_uuid, root_uuid),
         "etc/systemd/journald.conf.d/guest.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\n",
         **network_files(recipe.network),
     }
+
+
+def root_device(recipe: GuestRecipe, root_uuid: str) -> str:
+    return f"/dev/mapper/{VOLUME_GROUP}-root" if recipe.root == "lvm" else f"UUID={root_uuid}"
+
+
+def render_fstab(recipe: GuestRecipe, root_uuid: str, boot_uuid: str) -> str:
+    kind = "ext4" if recipe.root == "lvm" else recipe.root
+    options = {"ext4": "defaults,errors=remount-ro", "btrfs": f"defaults,subvol={SUBVOLUME}"}.get(kind, "defaults")
+    text = f"{root_device(recipe, root_uuid)} / {kind} {options} 0 1\n"
+    return text + (f"UUID={boot_uuid} /boot ext4 defaults 0 2\n" if recipe.boot_apart else "")
 
 
 def network_files(stack: NetworkStack) -> dict[str, str]:
@@ -259,11 +261,13 @@ def network_files(stack: NetworkStack) -> dict[str, str]:
                 "etc/netplan/50-image.yaml": "network:\n  version: 2\n  ethernets:\n    all:\n"
                 '      match: {name: "e*"}\n      dhcp4: true\n',
             }
+        case "networkmanager":
+            return {}  # without a connection of its own it uses DHCP
 
 
 def plan_chroot_commands(recipe: GuestRecipe) -> tuple[tuple[str, ...], ...]:
     enabled = ["serial-getty@ttyS0.service", "ssh.service"]
-    if recipe.network != "ifupdown":
+    if recipe.network in ("networkd", "netplan"):
         enabled.append("systemd-networkd.service")
     return (
         ("systemctl", "enable", *enabled),
@@ -282,20 +286,22 @@ def plan_chroot_commands(recipe: GuestRecipe) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def render_embedded_grub(root_uuid: str) -> str:
-    """What core.img runs: it finds the root by the file system's UUID, wherever the BIOS put the disk."""
+def render_embedded_grub(uuid_of_menu: str, folder: str) -> str:
+    """What core.img runs: it finds its menu by the file system's UUID, wherever the firmware put the disk."""
     return (
         "serial --unit=0 --speed=115200\nterminal_output serial console\n"
-        f"search --no-floppy --fs-uuid --set=root {root_uuid}\n"
-        "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
+        f"search --no-floppy --fs-uuid --set=root {uuid_of_menu}\n"
+        f"set prefix=($root){folder}\nconfigfile $prefix/grub.cfg\n"
     )
 
 
-def render_grub_menu(root_uuid: str) -> str:
+def render_grub_menu(recipe: GuestRecipe, uuid_of_menu: str, root_uuid: str) -> str:
+    folder = boot_folder(recipe)
+    flags = f" rootflags=subvol={SUBVOLUME}" if recipe.root == "btrfs" else ""
     return (
         "set timeout=0\nset default=0\n"
         'menuentry "Debian GNU/Linux" {\n'
-        f"  search --no-floppy --fs-uuid --set=root {root_uuid}\n"
-        f"  linux /vmlinuz root=UUID={root_uuid} ro {KERNEL_ARGUMENTS}\n"
-        "  initrd /initrd.img\n}\n"
+        f"  search --no-floppy --fs-uuid --set=root {uuid_of_menu}\n"
+        f"  linux {folder}/vmlinuz root={root_device(recipe, root_uuid)}{flags} ro {KERNEL_ARGUMENTS}\n"
+        f"  initrd {folder}/initrd.img\n}}\n"
     )

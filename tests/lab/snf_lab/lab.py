@@ -169,6 +169,14 @@ class Lab:
             built = packages.ensure_built(self.state, apt.read_settings(self._run), self.progress, self._run)
         return sorted(built.glob("*.deb"))
 
+    def helper_image(self) -> Path:
+        """The folder with the helper VM's image of the tree as it is now, built if the cache has none."""
+        files = packages.read_tree(self._run)
+        found = packages.ensure_helper(self.state, files, apt.read_settings(self._run), self.progress, self._run)
+        if found is None:
+            raise EnvironmentFault("the tree has no recipe of the helper VM's image")
+        return found
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lab alone. May be nested."""

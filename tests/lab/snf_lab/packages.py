@@ -124,7 +124,7 @@ def ensure_built(state: State, settings: AptSettings, progress: Progress, runner
     final = folder / tree_hash(files)
     if final.is_dir():
         return final
-    helper = _ensure_helper(state, files, settings, progress, runner)
+    helper = ensure_helper(state, files, settings, progress, runner)
     log = state.log / "packages.log"
     with progress.step("build our packages", log=log):
         work, result = _fresh(folder, ".work"), _fresh(folder, ".result")
@@ -150,10 +150,10 @@ def ensure_built(state: State, settings: AptSettings, progress: Progress, runner
     return final
 
 
-def _ensure_helper(
+def ensure_helper(
     state: State, files: tuple[TreeFile, ...], settings: AptSettings, progress: Progress, runner: Runner
 ) -> Path | None:
-    """The helper VM's image, which is most of a build's time, apart from the rest; None when the tree has none."""
+    """The folder of the helper VM's image, which is most of a build's time, apart from the rest; or None."""
     parts = tuple(f for f in files if f.path.startswith(HELPER_PARTS))
     if not any(f.path == HELPER_BUILD for f in parts):
         return None

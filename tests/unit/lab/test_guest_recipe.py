@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
-from snf_lab.guest_recipe import (
-    MIB,
-    SECTOR,
-    STALE_MACHINE_ID,
-    GuestRecipe,
-    NetworkStack,
-    Release,
-    Table,
-    plan_guest,
-)
+from snf_lab.guest_filesystems import logical_volume, plan_fill_root
+from snf_lab.guest_layout import MIB, SECTOR, Firmware, Table, plan_layout
+from snf_lab.guest_recipe import STALE_MACHINE_ID, GuestRecipe, NetworkStack, Release, RootKind, plan_guest
 
 RELEASES: tuple[Release, ...] = ("bookworm", "trixie")
 TABLES: tuple[Table, ...] = ("gpt", "mbr")
@@ -25,11 +19,38 @@ ALL = [GuestRecipe(release=r, table=t, network=n) for r, t, n in itertools.produ
 @pytest.mark.parametrize("recipe", ALL, ids=str)
 def test_the_root_is_last_ends_before_the_backup_table_and_does_not_meet_grub(recipe: GuestRecipe) -> None:
     plan = plan_guest(recipe)
-    end = plan.root.start + plan.root.sectors
-    assert plan.core_start + plan.core_room <= plan.root.start
-    assert end <= plan.disk_size // SECTOR - (33 if recipe.table == "gpt" else 0)
-    assert plan.root.offset % MIB == 0
-    assert f"offset={plan.root.offset}," in " ".join(plan.filesystem_options)
+    root, core = plan.layout.root, plan.layout.core
+    assert core is not None and core.end <= root.start
+    assert root.end <= plan.disk_size // SECTOR - (33 if recipe.table == "gpt" else 0)
+    assert root.offset % MIB == 0
+    assert f"offset={root.offset}," in " ".join(plan.filesystem_options)
+
+
+@pytest.mark.parametrize("table", ["gpt", "logical"])
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_parts_of_a_disk_follow_each_other_and_the_root_is_last(table: Table, firmware: Firmware) -> None:
+    if table == "logical" and firmware == "uefi":
+        with pytest.raises(ValueError, match="UEFI"):
+            plan_layout(table=table, firmware=firmware, apart=True, size_mib=1280)
+        return
+    layout = plan_layout(table=table, firmware=firmware, apart=True, size_mib=1280)
+    parts = [part for part in (layout.core, layout.esp, layout.boot, layout.root) if part is not None]
+    assert all(one.end <= other.start for one, other in itertools.pairwise(parts))
+    assert len(parts) == 3 and parts[-1] == layout.root
+
+
+def test_a_logical_volume_is_in_whole_extents_behind_its_groups_metadata() -> None:
+    root = plan_guest(GuestRecipe(root="lvm", boot_apart=True)).layout.root
+    volume = logical_volume(root)
+    assert volume.start == root.start + 2048
+    assert volume.size % (4 * MIB) == 0 and 0 <= root.end - volume.end < 8192
+
+
+@pytest.mark.parametrize(("kind", "says"), [("xfs", "mkfs.xfs"), ("btrfs", "subvolume create"), ("lvm", "lvcreate")])
+def test_each_kind_of_root_is_filled_by_its_own_tools_in_a_namespace(kind: RootKind, says: str) -> None:
+    plan = plan_guest(GuestRecipe(root=kind))
+    first = plan_fill_root(plan, disk=Path("/d"), tree=Path("/t"), mount_point=Path("/m"))[0]
+    assert first[:3] == ["unshare", "--mount", "--propagation"] and says in str(first[-1])
 
 
 def test_a_recipe_has_the_same_name_each_time_and_no_two_share_one() -> None:
@@ -43,7 +64,7 @@ def test_a_gpt_script_has_the_root_as_1_and_the_boot_partition_as_14() -> None:
     lines = plan_guest(GuestRecipe(size_mib=1280)).partition_script.splitlines()
     assert lines[0] == "label: gpt"
     assert [line.split(" : ")[0] for line in lines[2:]] == ["disk1", "disk14"]
-    assert "start=8192, size=2611200" in lines[2]
+    assert "start=8192, size=2611200" in lines[2] and "start=2048, size=6144" in lines[3]
 
 
 def test_an_mbr_script_has_one_bootable_partition() -> None:
