@@ -16,6 +16,10 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 KEYRINGS = Path("/usr/share/keyrings")
 
 
+#: Releases without security support: mirrors have their last point release whole, and what came after it in parts.
+ENDED = frozenset({"bullseye"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptSettings:
     """`mirror` is None when the host's sources name no Debian archive: then the tools' own default is right."""
@@ -30,7 +34,10 @@ class AptSettings:
         if self.mirror is None:
             return []
         lines = [f"deb {self.mirror} {codename} main", f"deb {self.mirror} {codename}-updates main"]
-        return [*lines, f"deb {self.security} {codename}-security main"] if self.security else lines
+        return [*lines, f"deb {self.security} {codename}-security main"] if self._has_security(codename) else lines
+
+    def _has_security(self, codename: str) -> bool:
+        return self.security is not None and codename not in ENDED
 
 
 def parse_deb822(text: str) -> list[dict[str, str]]:

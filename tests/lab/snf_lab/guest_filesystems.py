@@ -80,7 +80,7 @@ def plan_fill_esp(plan: GuestPlan, *, disk: Path, loader: Path) -> list[Command]
         return []
     image = f"{disk}@@{esp.offset}"
     return [
-        ["mkfs.fat", "-F", "32", "-n", "ESP", f"--offset={esp.start}", disk, str(esp.size // 1024)],
+        ["mkfs.fat", "-F", "32", "-s", "1", "-n", "ESP", f"--offset={esp.start}", disk, str(esp.size // 1024)],
         ["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"],
         ["mcopy", "-i", image, loader, "::/EFI/BOOT/BOOTX64.EFI"],
     ]

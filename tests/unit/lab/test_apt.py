@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snf_lab.apt import find_mirror, parse_codename, parse_deb822, parse_one_line, parse_options
+from snf_lab.apt import AptSettings, find_mirror, parse_codename, parse_deb822, parse_one_line, parse_options
 
 DEB822 = """\
 # comment
@@ -59,3 +59,9 @@ def test_the_codename_is_read_with_and_without_quotes() -> None:
     assert parse_codename('PRETTY_NAME="Debian"\nVERSION_CODENAME=bookworm\n') == "bookworm"
     assert parse_codename('VERSION_CODENAME="trixie"\n') == "trixie"
     assert parse_codename("NAME=x\n") == ""
+
+
+def test_a_release_without_security_support_gets_its_last_point_release() -> None:
+    settings = AptSettings(mirror="http://m.example", security="http://s.example", options=(), environment={})
+    assert "deb http://s.example bookworm-security main" in settings.sources("bookworm")
+    assert not any("security" in line for line in settings.sources("bullseye"))
