@@ -1,22 +1,15 @@
-"""What kind of system the image holds, read from its files: init, network stack, users, sshd's settings.
+"""What kind of system the image holds, read from its files: init, release, users, sshd's settings.
 
 Everything here is hostile text, so it is only ever compared and looked up, never run or expanded.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from snf_image_helper.image import Files, ImageError, Kind, RootPath
-
-
-class NetworkStack(enum.Enum):
-    NETPLAN = "netplan"
-    NETWORKD = "systemd-networkd"
-    IFUPDOWN = "ifupdown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +47,11 @@ def _targets(base: str) -> tuple[str, ...]:
     return tuple(f"systemd/system/{name}.target" for name in ("multi-user", "network-online", "sockets", "sysinit"))
 
 
-def network_stack(files: Files) -> NetworkStack | None:
-    """Who configures the network at boot. netplan writes for the others, so it is asked first."""
-    if exists(files, "usr/sbin/netplan", "usr/bin/netplan"):
-        return NetworkStack.NETPLAN
-    if is_enabled(files, "systemd-networkd.service"):
-        return NetworkStack.NETWORKD
-    if exists(files, "usr/sbin/ifup", "sbin/ifup"):
-        return NetworkStack.IFUPDOWN
-    return None
+def os_release(files: Files) -> dict[str, str]:
+    """os-release(5) as far as it is needed: plain values, without or within one pair of quotes."""
+    lines = (text(files, "etc/os-release") or text(files, "usr/lib/os-release") or "").splitlines()
+    pairs = (line.strip().partition("=") for line in lines if not line.lstrip().startswith("#"))
+    return {name: value.strip("\"'") for name, _, value in pairs if name}
 
 
 def has_cloud_init(files: Files) -> bool:

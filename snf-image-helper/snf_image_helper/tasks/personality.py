@@ -6,9 +6,10 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 
-from snf_image_helper.actions import Action, MakeFolder, WriteFile
+from snf_image_helper.actions import Action, WriteFile
 from snf_image_helper.distribution import accounts, group_ids
-from snf_image_helper.image import Files, Image, ImageError, Kind, RootPath
+from snf_image_helper.folders import plan_folders
+from snf_image_helper.image import Image, ImageError, RootPath
 from synnefo_light.manifest import InjectedFile, Manifest
 from synnefo_light.tasks import Phase, TaskInfo
 
@@ -32,25 +33,10 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     made: set[RootPath] = set()
     for file in manifest.files:
         path = RootPath(file.path)
-        actions += _missing_folders(image.files, path.parent, made)
+        actions += plan_folders(image.files, path.parent, made=made)
         owner = (_number(file.owner, users, "user", file), _number(file.group, groups, "group", file))
         actions.append(WriteFile(path=path, content=_content(file), mode=file.mode, owner=owner))
     return actions
-
-
-def _missing_folders(files: Files, folder: RootPath, made: set[RootPath]) -> list[Action]:
-    """MakeFolder for `folder` and those above it that are not there, the upper ones first."""
-    missing: list[RootPath] = []
-    while folder.name and folder not in made:
-        entry = files.entry(folder)
-        if entry is not None:
-            if entry.kind is not Kind.FOLDER:
-                raise ImageError(f"a file is to be injected below {folder}, which is not a folder in the image")
-            break
-        missing.append(folder)
-        made.add(folder)
-        folder = folder.parent
-    return [MakeFolder(path=path) for path in reversed(missing)]
 
 
 def _number(name: str, known: Mapping[str, int], what: str, file: InjectedFile) -> int:

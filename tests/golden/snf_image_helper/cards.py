@@ -38,4 +38,14 @@ CARDS: dict[str, tuple[Nic, ...]] = {
         Nic(mac="aa:00:00:00:00:02"),
         Nic(mac="aa:00:00:00:00:03", ipv4="static", ipv4_address="192.168.1.2/16"),
     ),
+    "link-local-gateway": (
+        Nic(
+            mac="aa:00:00:00:00:01",
+            ipv4="dhcp",
+            ipv6="static",
+            ipv6_address="2001:db8::5/64",
+            ipv6_gateway="fe80::1",
+            nameservers=("2001:db8::2",),
+        ),
+    ),
 }

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snf_image_helper.renderers import render_interfaces, render_netplan, render_networkd
+from snf_image_helper.network.ifupdown import render_interfaces
+from snf_image_helper.network.netplan import render_netplan
+from snf_image_helper.network.networkd import render_networkd
 
 from synnefo_light.manifest import Nic
 from tests.golden.snf_image_helper.cards import CARDS

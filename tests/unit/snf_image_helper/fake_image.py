@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import posixpath
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from snf_image_helper.image import Entry, Filesystem, FilesystemKind, Image, Kind, Root, RootPath
 from snf_image_helper.partitions import LINUX_MBR, SECTOR, Partition, Table
 
 from synnefo_light.manifest import Manifest
 from synnefo_light.records import build
+from tests.guests.trees import LinkTo
 
 TODAY = 20000
 NONCE = "00112233445566778899aabbccddeeff"
 MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    target: str
+Link = LinkTo
 
 
 class FakeFiles:
@@ -42,7 +39,10 @@ class FakeFiles:
 
     def _follow(self, path: RootPath) -> RootPath:
         what = self._tree.get(path)
-        return RootPath(what.target) if isinstance(what, Link) else path
+        if not isinstance(what, Link):
+            return path
+        # As the kernel resolves it, so that a relative target may say "..".
+        return RootPath(posixpath.normpath(posixpath.join(path.parent, what.target)))
 
     def entry(self, path: RootPath) -> Entry | None:
         path = self._follow(path)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from snf_image_helper.actions import Action, MakeFolder, RemoveFile, Warn, WriteFile
-from snf_image_helper.distribution import NetworkStack, network_stack
-from snf_image_helper.image import Entry, Kind, RootPath
-from snf_image_helper.renderers import is_on_link
+from snf_image_helper.actions import Action, MakeFolder, RemoveFile, Symlink, Warn, WriteFile
+from snf_image_helper.image import Entry, ImageError, Kind, RootPath
+from snf_image_helper.network import NetworkStack, network_stack
+from snf_image_helper.network.cards import is_on_link
+from snf_image_helper.shell_variables import set_variables
 from snf_image_helper.tasks.network import plan
 
+from tests.guests.trees import GUESTS
 from tests.unit.snf_image_helper.fake_image import Link, fake_image, manifest
 
 Tree = dict[str, str | bytes | Link | None]
@@ -140,3 +142,124 @@ def test_on_systemd_ifup_waits_for_udev_to_make_the_cards() -> None:
     assert paths(actions)[-1] == "/etc/systemd/system/networking.service.d/snf-image.conf"
     drop_in = actions[-1]
     assert isinstance(drop_in, WriteFile) and b"ExecStartPre=udevadm settle" in drop_in.content
+
+
+STACKS = {
+    "debian-12": NetworkStack.IFUPDOWN,
+    "ubuntu-24.04": NetworkStack.NETPLAN,
+    "fedora-41": NetworkStack.NETWORK_MANAGER,
+    "rhel-8": NetworkStack.IFCFG_RH,
+    "rhel-9": NetworkStack.NETWORK_MANAGER,
+    "rhel-10": NetworkStack.NETWORK_MANAGER,
+    "opensuse-15.6": NetworkStack.IFCFG_SUSE,
+    "opensuse-16": NetworkStack.NETWORK_MANAGER,
+    "arch": NetworkStack.NETWORKD,
+    "alpine-3.20": NetworkStack.IFUPDOWN_NG,
+    "gentoo": NetworkStack.NETIFRC,
+}
+
+
+def test_every_distribution_has_its_own_stack() -> None:
+    assert {name: network_stack(fake_image(tree).files) for name, tree in GUESTS.items()} == STACKS
+
+
+CONNECTIONS = "/etc/NetworkManager/system-connections"
+
+
+def test_network_managers_other_files_are_put_aside_where_it_does_not_look() -> None:
+    actions = planned(GUESTS["rhel-9"])
+    assert actions[0] == MakeFolder(path=RootPath(f"{CONNECTIONS}.before-snf-image"), mode=0o700)
+    assert paths(actions) == [
+        f"{CONNECTIONS}.before-snf-image/eth0.nmconnection",
+        f"{CONNECTIONS}/snf-image-0.nmconnection",
+    ]
+    assert RemoveFile(path=RootPath(f"{CONNECTIONS}/eth0.nmconnection")) in actions
+    own = actions[-1]
+    assert isinstance(own, WriteFile) and (own.mode, own.owner) == (0o600, (0, 0))
+
+
+def test_keyfiles_may_be_forced_on_an_image_with_another_stack() -> None:
+    tree: Tree = {**IFUPDOWN, **NETPLAN, "usr/sbin/NetworkManager": "", "etc/NetworkManager": None}
+    actions = list(plan(fake_image(tree), manifest(nics=[NIC], nm_networking=True)))
+    assert paths(actions) == [
+        "/etc/netplan/50-cloud-init.yaml.before-snf-image",
+        "/etc/network/interfaces.before-snf-image",
+        "/etc/network/interfaces",
+        f"{CONNECTIONS}/snf-image-0.nmconnection",
+    ]
+    assert MakeFolder(path=RootPath(CONNECTIONS)) in actions
+    interfaces = next(a for a in actions if isinstance(a, WriteFile) and a.path == "/etc/network/interfaces")
+    assert b"iface lo inet loopback" in interfaces.content and b"auto mac" not in interfaces.content
+
+
+def test_keyfiles_cannot_be_forced_without_network_manager() -> None:
+    with pytest.raises(ImageError, match="the image has none; set NM_NETWORKING=no"):
+        plan(fake_image(IFUPDOWN), manifest(nics=[NIC], nm_networking=True))
+
+
+def test_rhel_8_gets_an_ifcfg_file_and_keeps_los() -> None:
+    actions = planned(GUESTS["rhel-8"])
+    folder = "/etc/sysconfig/network-scripts"
+    assert paths(actions) == [f"{folder}.before-snf-image/ifcfg-eth0", f"{folder}/ifcfg-nic0"]
+    assert [a.path for a in actions if isinstance(a, RemoveFile)] == [f"{folder}/ifcfg-eth0"]
+
+
+def test_wicked_gets_its_files_a_name_for_the_card_and_the_name_servers() -> None:
+    gateway = {**DNS, "ipv4": "static", "ipv4_address": "10.0.0.5/24", "ipv4_gateway": "10.0.0.1"}
+    actions = planned(GUESTS["opensuse-15.6"], gateway)
+    folder = "/etc/sysconfig/network"
+    assert paths(actions) == [
+        f"{folder}.before-snf-image/ifcfg-eth0",
+        f"{folder}/ifcfg-nic0",
+        f"{folder}/ifsysctl-nic0",
+        f"{folder}/ifroute-nic0",
+        f"{folder}/config",
+        "/etc/udev/rules.d/70-snf-image-names.rules",
+    ]
+    config = next(a for a in actions if isinstance(a, WriteFile) and a.path == f"{folder}/config")
+    assert config.content == (
+        b'# comment\nNETCONFIG_DNS_STATIC_SEARCHLIST=""\nNETCONFIG_DNS_STATIC_SERVERS="10.0.0.2"\n'
+    )
+
+
+def test_alpines_networking_starts_at_boot() -> None:
+    actions = planned(GUESTS["alpine-3.20"])
+    link = Symlink(path=RootPath("etc/runlevels/boot/networking"), target="/etc/init.d/networking")
+    assert link in actions
+    started: Tree = {**GUESTS["alpine-3.20"], "etc/runlevels/boot/networking": Link("/etc/init.d/networking")}
+    assert link not in planned(started)
+
+
+def test_gentoo_gets_a_service_for_the_card_instead_of_the_images() -> None:
+    actions = planned(GUESTS["gentoo"])
+    assert RemoveFile(path=RootPath("etc/runlevels/default/net.eth0")) in actions
+    assert [a for a in actions if isinstance(a, Symlink)] == [
+        Symlink(path=RootPath("etc/init.d/net.nic0"), target="net.lo"),
+        Symlink(path=RootPath("etc/runlevels/default/net.nic0"), target="/etc/init.d/net.nic0"),
+    ]
+    assert "/etc/conf.d/net.before-snf-image" in paths(actions)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_second_deployment_plans_the_same_files_and_puts_nothing_aside(guest: str) -> None:
+    """What the image's own files were is kept from the first one."""
+    tree: Tree = dict(GUESTS[guest])
+    first = planned(tree, DNS)
+    for action in first:
+        match action:
+            case WriteFile(path=path, content=content):
+                tree[str(path)] = content
+            case Symlink(path=path, target=target):
+                tree[str(path)] = Link(target)
+            case RemoveFile(path=path):
+                tree = {name: what for name, what in tree.items() if RootPath(name) != path}
+            case MakeFolder(path=path):
+                tree.setdefault(str(path), None)
+    second = planned(tree, DNS)
+    kept = [a for a in first if isinstance(a, WriteFile) and "before-snf-image" not in a.path]
+    assert [a for a in second if isinstance(a, WriteFile)] == kept
+
+
+def test_a_variable_is_set_in_place_of_its_last_assignment() -> None:
+    text = '#A="0"\nA="1"\nB="2"\nA="3"\n'
+    assert set_variables(text, {"A": "x y", "C": ""}) == '#A="0"\nA="1"\nB="2"\nA="x y"\nC=""\n'

@@ -1,0 +1,59 @@
+"""netplan: one YAML file for all cards, in the format that cloud-init calls version 2 (netplan's YAML reference)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from snf_image_helper.actions import Action, WriteFile
+from snf_image_helper.image import Files, RootPath
+from snf_image_helper.network.aside import plan_aside
+from snf_image_helper.network.cards import HEADER, addresses, configured, gateways, heeds_advertisements, name_of
+from synnefo_light.manifest import Nic
+
+NETPLAN = RootPath("etc/netplan")
+OWN = NETPLAN / "90-snf-image.yaml"
+ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def plan_netplan(files: Files, nics: Sequence[Nic]) -> list[Action]:
+    actions: list[Action] = []
+    for name in files.names(NETPLAN):
+        if name.endswith(".yaml") and NETPLAN / name != OWN:
+            actions += plan_aside(files, NETPLAN / name)
+    # 0600: netplan warns about others, since such files may hold keys.
+    return [*actions, WriteFile(path=OWN, content=render_netplan(nics).encode(), mode=0o600, owner=(0, 0))]
+
+
+def render_netplan(nics: Sequence[Nic]) -> str:
+    indented = "".join(f"  {line}\n" for line in render_version_2(nics).splitlines())
+    return f"{HEADER}network:\n{indented}"
+
+
+def render_version_2(nics: Sequence[Nic]) -> str:
+    """What stands below `network:`. Every value is quoted: YAML would read some addresses as numbers."""
+    lines = ["version: 2", "ethernets:"]
+    for number, nic in configured(nics):
+        lines += [f"  {name_of(number)}:", "    match:", f'      macaddress: "{nic.mac}"']
+        lines += [f"    dhcp4: {_yes(nic.ipv4 == 'dhcp')}", f"    dhcp6: {_yes(nic.ipv6 == 'dhcp')}"]
+        lines.append(f"    accept-ra: {_yes(heeds_advertisements(nic))}")
+        if addresses(nic):
+            lines += ["    addresses:", *(f'      - "{address}"' for address in addresses(nic))]
+        routes = []
+        for gateway in gateways(nic):
+            routes += [f'      - to: "{ANYWHERE[gateway.version]}"', f'        via: "{gateway.via}"']
+            routes += [] if gateway.on_link else ["        on-link: true"]
+        lines += ["    routes:", *routes] if routes else []
+        if nic.nameservers or nic.search:
+            lines.append("    nameservers:")
+            lines += [f"      addresses: [{_quoted(nic.nameservers)}]"] if nic.nameservers else []
+            lines += [f"      search: [{_quoted(nic.search)}]"] if nic.search else []
+        lines += [f"    mtu: {nic.mtu}"] if nic.mtu is not None else []
+    return "\n".join(lines) + "\n"
+
+
+def _yes(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _quoted(values: Sequence[str]) -> str:
+    return ", ".join(f'"{value}"' for value in values)
