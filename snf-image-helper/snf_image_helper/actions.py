@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from snf_image_helper.image import FilesystemKind, RootPath
+from snf_image_helper.image import FilesystemKind, Place, RootPath
 from snf_image_helper.layout import SectorWrite
 from synnefo_light.manifest import Compression, Source
 
@@ -31,28 +31,56 @@ class WriteTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrowVolume:
+    """Let LVM's physical volumes fill their partitions (None: the whole disk), and a volume take what is free then."""
+
+    volume: str
+    partitions: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckFilesystem:
-    """e2fsck on the root, mending what is safe to mend."""
+    """Check an unmounted file system, mending what is safe to mend: ext2, ext3, ext4, f2fs."""
 
-    partition: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrowFilesystem:
-    """resize2fs of the root to the size of its partition."""
-
-    partition: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountRoot:
-    partition: int | None
+    place: Place
     kind: FilesystemKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrowFilesystem:
+    """Grow an unmounted file system to the size of its place: ext2, ext3, ext4, f2fs."""
+
+    place: Place
+    kind: FilesystemKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowMounted:
+    """Grow the mounted root to the size of its place: XFS, btrfs."""
+
+    kind: FilesystemKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountRoot:
+    place: Place
+    kind: FilesystemKind
+    subvolume: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountBelow:
+    """Mount another file system of the image over a folder of its root."""
+
+    point: RootPath
+    place: Place
+    kind: FilesystemKind
+    subvolume: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UmountRoot:
-    pass
+    """Unmount all that is mounted, and close what LVM has open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +90,15 @@ class MakeSwap:
     disk: int
     partition: int | None
     uuid: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeSeed:
+    """A FAT file system with the label cidata and these files, on a partition of disk 0."""
+
+    partition: int
+    files: tuple[tuple[str, bytes], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +148,8 @@ class Warn:
 
 
 SourceAction = CheckSource | WriteSource
-DiskAction = WriteTable | CheckFilesystem | GrowFilesystem | MountRoot | UmountRoot | MakeSwap | Warn
+TableAction = WriteTable | GrowVolume | MakeSwap | MakeSeed
+DiskAction = TableAction | CheckFilesystem | GrowFilesystem | GrowMounted | MountRoot | MountBelow | UmountRoot | Warn
 FileAction = WriteFile | RemoveFile | Symlink | MakeFolder | GenerateHostKey
 Action = SourceAction | DiskAction | FileAction
 
@@ -125,16 +163,24 @@ def describe(action: Action) -> str:  # noqa: PLR0912 - one case for each
             return f"write the image, {_kind(source)}, onto disk 0"
         case WriteTable(writes=writes):
             return f"write {len(writes)} places of the partition table"
-        case CheckFilesystem(partition=partition):
-            return f"check the file system of {_place(partition)}"
-        case GrowFilesystem(partition=partition):
-            return f"grow the file system of {_place(partition)}"
-        case MountRoot(partition=partition, kind=kind):
-            return f"mount {_place(partition)} ({kind.value})"
+        case GrowVolume(volume=volume):
+            return f"grow the logical volume {volume}"
+        case CheckFilesystem(place=place, kind=kind):
+            return f"check the file system of {place} ({kind.value})"
+        case GrowFilesystem(place=place, kind=kind):
+            return f"grow the file system of {place} ({kind.value})"
+        case GrowMounted(kind=kind):
+            return f"grow the mounted root ({kind.value})"
+        case MountRoot(place=place, kind=kind):
+            return f"mount {place} ({kind.value})"
+        case MountBelow(point=point, place=place, kind=kind):
+            return f"mount {place} ({kind.value}) at {point}"
         case UmountRoot():
             return "unmount the image"
         case MakeSwap(disk=disk, partition=partition):
-            return f"make swap on {_place(partition)} of disk {disk}"
+            return f"make swap on {Place(partition=partition)} of disk {disk}"
+        case MakeSeed(partition=partition):
+            return f"make a seed for cloud-init on partition {partition}"
         case WriteFile(path=path, content=content):
             return f"write {len(content)} bytes to {path}"
         case RemoveFile(path=path):
@@ -147,10 +193,6 @@ def describe(action: Action) -> str:  # noqa: PLR0912 - one case for each
             return f"generate an SSH host key ({kind}) at {path}"
         case Warn(text=text):
             return f"warn: {text}"
-
-
-def _place(partition: int | None) -> str:
-    return "the whole disk" if partition is None else f"partition {partition}"
 
 
 def _kind(source: Source) -> str:

@@ -10,24 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from snf_image_helper import actions
+from snf_image_helper import actions, growing
 from snf_image_helper.actions import Action
 from snf_image_helper.disks import Disks, read_node, write_node
-from snf_image_helper.image import FilesystemKind, RootPath
+from snf_image_helper.image import FilesystemKind, Place, RootPath
+from snf_image_helper.mounting import MOUNT_POINT, MountStack
 from snf_image_helper.partitions import SECTOR, TableError, parse_table
 from snf_image_helper.rootfs import RootFs
-from snf_image_helper.syscalls import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, umount
-from synnefo_light.errors import EnvironmentFault
 from synnefo_light.run import Runner
 
+if TYPE_CHECKING:
+    from snf_image_helper.lvm import VolumeManager
+
 DISK = "snf-disk0"
-MOUNT_POINT = "/mnt"
 WORK = Path("/run")
-CHECK_TIMEOUT_S = GROW_TIMEOUT_S = 3600.0  # the host's own limit is the one that counts
-FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
-OPTIONS = {FilesystemKind.XFS: "nouuid"}
+TOOL_TIMEOUT_S = 3600.0  # the host's own limit is the one that counts
 
 
 class Warner(Protocol):
@@ -45,8 +44,23 @@ class Machine:
         self.runner = runner
         self.warn = warn
         self.progress = progress
-        self.root: RootFs | None = None
+        self.mounts = MountStack()
+        self._volumes: VolumeManager | None = None
         self.changed = False
+
+    @property
+    def volumes(self) -> VolumeManager:
+        """The image's LVM. Its module is only imported where there is any: every import takes time in the VM."""
+        if self._volumes is None:
+            from snf_image_helper.lvm import VolumeManager
+
+            self._volumes = VolumeManager(self.disks, DISK, self.runner)
+        return self._volumes
+
+    @property
+    def root(self) -> RootFs | None:
+        """The mounted image's files; None while it is not mounted."""
+        return self.mounts.root
 
     def apply(self, action: Action) -> None:
         """Raises synnefo_light.errors.Error with a sentence, or OSError."""
@@ -63,22 +77,37 @@ class Machine:
 
     def _apply_to_disks(self, action: actions.DiskAction) -> None:
         match action:
-            case actions.WriteTable():
-                self._write_table(action)
-            case actions.CheckFilesystem(partition=partition):
-                # 1: mended. 2: mended, and the machine should reboot, which is for a mounted root.
-                self._tool("/usr/sbin/e2fsck", "-fp", self.disks.partition_node(DISK, partition), ok=(0, 1, 2))
-            case actions.GrowFilesystem(partition=partition):
-                self._tool("/usr/sbin/resize2fs", self.disks.partition_node(DISK, partition))
-            case actions.MakeSwap(disk=disk, partition=partition, uuid=uuid):
-                node = self.disks.partition_node(f"snf-disk{disk}", partition)
-                self._tool("/usr/sbin/mkswap", "-U", uuid, node)
-            case actions.MountRoot(partition=partition, kind=kind):
-                self.mount(self.disks.partition_node(DISK, partition), kind)
+            case actions.CheckFilesystem(place=place, kind=kind):
+                growing.check(self.runner, self.node(place), kind)
+            case actions.GrowFilesystem(place=place, kind=kind):
+                growing.grow(self.runner, self.node(place), kind)
+            case actions.GrowMounted(kind=kind):
+                growing.grow_mounted(self.runner, MOUNT_POINT, kind)
+            case actions.MountRoot(place=place, kind=kind, subvolume=subvolume):
+                self.mount(place, kind, subvolume=subvolume)
+            case actions.MountBelow(point=point, place=place, kind=kind, subvolume=subvolume):
+                self.mounts.mount_below(self.node(place), kind, point, subvolume=subvolume)
             case actions.UmountRoot():
                 self.umount()
             case actions.Warn(text=text):
                 self.warn(text)
+            case _:
+                self._apply_to_table(action)
+
+    def _apply_to_table(self, action: actions.TableAction) -> None:
+        match action:
+            case actions.WriteTable():
+                self._write_table(action)
+            case actions.GrowVolume(volume=volume, partitions=partitions):
+                self.volumes.grow(volume, partitions=partitions)
+                self.volumes.node(volume)
+            case actions.MakeSwap(disk=disk, partition=partition, uuid=uuid, label=label):
+                node = self.disks.partition_node(f"snf-disk{disk}", partition)
+                self._tool("/usr/sbin/mkswap", "-U", uuid, *(("-L", label) if label else ()), node)
+            case actions.MakeSeed(partition=partition, files=files):
+                from snf_image_helper.seed import make_seed
+
+                make_seed(self.runner, self.disks.partition_node(DISK, partition), files)
 
     def _apply_to_files(self, action: actions.FileAction) -> None:
         match action:
@@ -93,25 +122,28 @@ class Machine:
             case actions.GenerateHostKey():
                 self._generate_host_key(action)
 
-    def mount(self, node: str, kind: FilesystemKind, *, read_only: bool = False) -> None:
-        """Mount a file system of the image. Raises EnvironmentFault with the kernel's reason."""
-        options = OPTIONS.get(kind, "")
-        if read_only and kind in (FilesystemKind.EXT3, FilesystemKind.EXT4):
-            options = "noload"  # a look must not replay the journal
-        try:
-            mount(node, MOUNT_POINT, kind.value, flags=FLAGS | (MS_RDONLY if read_only else 0), options=options)
-        except OSError as e:
-            raise EnvironmentFault(f"the image's {kind.value} file system cannot be mounted: {e.strerror}") from e
-        self.root = RootFs(MOUNT_POINT)
+    def node(self, place: Place) -> str:
+        """The device node of a place on disk 0; a logical volume is active when this returns."""
+        if place.volume is not None:
+            return self.volumes.node(place.volume)
+        return self.disks.partition_node(DISK, place.partition)
+
+    def mount(self, place: Place, kind: FilesystemKind, *, subvolume: str = "", read_only: bool = False) -> None:
+        """Mount a file system as the image's root. Raises EnvironmentFault with the kernel's reason."""
+        self.mounts.mount_root(self.node(place), kind, subvolume=subvolume, read_only=read_only)
+
+    def umount_files(self) -> None:
+        """Unmount and flush. A second call does nothing."""
+        if self.mounts.umount() and self.changed:
+            self.disks.flush(DISK)
 
     def umount(self) -> None:
-        """Unmount and flush. A second call does nothing."""
-        if self.root is not None:
-            self.root.close()
-            self.root = None
-            umount(MOUNT_POINT)
-            if self.changed:
-                self.disks.flush(DISK)
+        """Unmount, flush, and close what LVM has open, even if the first fails. A second call does nothing."""
+        try:
+            self.umount_files()
+        finally:
+            if self._volumes is not None:
+                self._volumes.deactivate()
 
     def _files(self) -> RootFs:
         if self.root is None:
@@ -119,7 +151,7 @@ class Machine:
         return self.root
 
     def _tool(self, *argv: str, ok: tuple[int, ...] = (0,)) -> None:
-        self.runner(argv, ok=ok, timeout_s=CHECK_TIMEOUT_S)
+        self.runner(argv, ok=ok, timeout_s=TOOL_TIMEOUT_S)
 
     def _write_table(self, action: actions.WriteTable) -> None:
         node = self.disks.node(DISK)

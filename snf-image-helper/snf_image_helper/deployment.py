@@ -30,7 +30,7 @@ from synnefo_light.run import run
 from synnefo_light.tasks import OsFamily, Phase, TaskInfo, order
 
 MANIFEST = "snf-manifest"
-CUSTOMISED = (OsFamily.LINUX,)
+CUSTOMISED = (OsFamily.LINUX, OsFamily.FREEBSD)
 DAY_S = 86400
 
 

@@ -72,11 +72,7 @@ class Disks:
 
     def size(self, serial: str) -> int:
         """Bytes of a whole disk."""
-        fd = os.open(self.node(serial), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.lseek(fd, 0, os.SEEK_END)
-        finally:
-            os.close(fd)
+        return size_of_node(self.node(serial))
 
     def flush(self, serial: str) -> None:
         """All that was written to this disk is on it, and nothing of it is cached, when this returns."""
@@ -99,6 +95,15 @@ class Disks:
         """Sectors of these partitions."""
         found = self._partitions(serial)
         return {number: int((found[number] / "size").read_text()) for number in numbers if number in found}
+
+
+def size_of_node(node: str) -> int:
+    """Bytes of a device."""
+    fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.close(fd)
 
 
 def read_node(node: str, offset: int, length: int) -> bytes:

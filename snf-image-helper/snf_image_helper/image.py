@@ -93,33 +93,111 @@ class FilesystemKind(enum.Enum):
     EXT4 = "ext4"
     XFS = "xfs"
     BTRFS = "btrfs"
+    F2FS = "f2fs"
     VFAT = "vfat"
+    NTFS = "ntfs"
+    UFS = "ufs"
+    ZFS = "zfs"
     UNKNOWN = "unknown"  # not looked at yet
 
     @property
     def is_ext(self) -> bool:
         return self in (FilesystemKind.EXT2, FilesystemKind.EXT3, FilesystemKind.EXT4)
 
+    @property
+    def is_linux(self) -> bool:
+        """Whether a Linux system can have its root on it."""
+        return self.is_ext or self in (FilesystemKind.XFS, FilesystemKind.BTRFS, FilesystemKind.F2FS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filesystem:
-    """A file system that was seen on a partition or on a whole disk; sizes in bytes."""
+    """A file system that was seen; its size in bytes, its UUID and label as /etc/fstab writes them."""
 
     kind: FilesystemKind
     size: int
+    uuid: str = ""
+    label: str = ""
+
+
+class Content(enum.Enum):
+    """What stands where a file system could be, in the words that a refusal uses."""
+
+    LVM = "a physical volume of LVM"
+    LUKS = "an encrypted volume (LUKS)"
+    BITLOCKER = "an encrypted volume (BitLocker)"
+    MD = "a member of a RAID (md)"
+    HIBERNATED = "the memory of a hibernated system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapSpace:
+    """Swap space that mkswap(8) made: nothing in it is worth keeping, but its name is."""
+
+    uuid: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where on disk 0 something is: on a partition, on a logical volume ("group/volume"), or on the whole disk."""
+
+    partition: int | None = None
+    volume: str | None = None
+
+    def __str__(self) -> str:
+        if self.volume is not None:
+            return f"the logical volume {self.volume}"
+        return "the whole disk" if self.partition is None else f"partition {self.partition}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One place and what was seen there; `size` in bytes. None: nothing that we know."""
+
+    place: Place
+    size: int
+    content: Filesystem | SwapSpace | Content | None
+    partition: Partition | None = None
+
+    @property
+    def filesystem(self) -> Filesystem | None:
+        return self.content if isinstance(self.content, Filesystem) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeGroup:
+    """An LVM volume group of the image. `partitions`: where its physical volumes are (None: the whole disk)."""
+
+    name: str
+    partitions: tuple[int | None, ...]
+    free_extents: int
+    extent_size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """Where the image's root file system is: on a partition, or on the whole disk when `partition` is None."""
+    """Where the image's root file system is: on a partition, on a logical volume when `volume` names one, or on the
+    whole disk. `subvolume` is the one of btrfs to mount; empty for the default."""
 
     partition: Partition | None
-    size: int  # bytes of the partition or the disk
+    size: int  # bytes of the partition, the volume or the disk
     filesystem: Filesystem
+    volume: str | None = None
+    subvolume: str = ""
 
     @property
     def number(self) -> int | None:
         return self.partition.number if self.partition is not None else None
+
+    @property
+    def place(self) -> Place:
+        return Place(partition=self.number, volume=self.volume)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether its place has so much more room that growing is worth it; resize2fs itself leaves a bit."""
+        return self.size - self.filesystem.size >= 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +209,25 @@ class Image:
     table: Table | None  # None: the file system is on the whole disk
     root: Root
     family: OsFamily = OsFamily.LINUX
+    blocks: tuple[Block, ...] = ()  # every place that was looked at, the root among them
+    group: VolumeGroup | None = None  # the one that the root is in
     files: Files = field(default_factory=NoFiles, repr=False)
+
+    @property
+    def is_mounted(self) -> bool:
+        return not isinstance(self.files, NoFiles)
+
+    @property
+    def growing(self) -> int | None:
+        """The partition that has to grow for the root to grow: its own, or the last of its volume group's."""
+        if self.group is None:
+            return self.root.number
+        last = max(
+            (b.partition for b in self.blocks if b.partition and b.partition.number in self.group.partitions),
+            key=lambda p: p.end,
+            default=None,
+        )
+        return last.number if last is not None else None
 
 
 class Skipped(Exception):

@@ -35,12 +35,14 @@ LBA_ONLY = b"\xfe\xff\xff"  # a CHS address that says: beyond CHS, use the LBA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SwapPartition:
-    """A swap partition wanted at the end of the disk."""
+class NewPartition:
+    """A partition wanted at the end of the disk: swap, if nothing else is said."""
 
     number: int
     sectors: int
     seed: str  # makes the GPT's unique GUID, so that planning stays pure
+    kind: str = SWAP_GPT  # of a GPT; an MBR's is always swap
+    name: str = "swap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +54,41 @@ class SectorWrite:
 
 
 def plan_table(
-    table: Table, *, root: int | None, disk_sectors: int, swap: SwapPartition | None
+    table: Table, *, root: int | None, disk_sectors: int, swap: NewPartition | None = None, moved: int | None = None
 ) -> tuple[SectorWrite, ...]:
     """What to write so that the root partition (if it is the last) and the swap use the disk to its end.
 
-    Raises TableError when the swap partition's number is taken or has no place.
+    `moved` is the number of a partition behind the root that goes to the disk's end without its content (see
+    `movable`). Raises TableError when the swap partition's number is taken or has no place.
     """
     if isinstance(table, Gpt):
-        return _plan_gpt(table, root, disk_sectors, swap)
-    return _plan_mbr(table, root, min(disk_sectors, MBR_SECTORS_LIMIT), swap)
+        return _plan_gpt(table, root, disk_sectors, swap, moved)
+    return _plan_mbr(table, root, min(disk_sectors, MBR_SECTORS_LIMIT), swap, moved)
+
+
+def movable(table: Table, *, root: int | None, disk_sectors: int) -> Partition | None:
+    """The last partition, if it stands directly behind the root, is of a swap type, and there is room behind it.
+
+    A logical one must be the only one, in an extended partition behind the root: then that moves with it.
+    """
+    last, partition = _last(table), partition_of(table, root or 0)
+    if last is None or partition is None or last.kind not in (SWAP_GPT, SWAP_MBR):
+        return None
+    if any(partition.end <= p.start < last.start for p in table.partitions) or last.start < partition.end:
+        return None
+    if isinstance(table, Mbr) and last.number >= 5:
+        alone = sum(p.number >= 5 for p in table.partitions) == 1
+        if not alone or table.extended is None or table.extended.start < partition.end:
+            return None
+    limit = _usable_end(table, disk_sectors)
+    return last if (limit - last.sectors) // ALIGN * ALIGN > last.start else None
+
+
+def _usable_end(table: Table, disk_sectors: int) -> int:
+    """The first sector behind what partitions can have."""
+    if isinstance(table, Gpt):
+        return disk_sectors - table.entry_sectors - 1
+    return min(disk_sectors, MBR_SECTORS_LIMIT) // ALIGN * ALIGN
 
 
 def partition_of(table: Table, number: int) -> Partition | None:
@@ -71,7 +99,7 @@ def _last(table: Table) -> Partition | None:
     return max(table.partitions, key=lambda p: p.end, default=None)
 
 
-def _swap_start(table: Table, swap: SwapPartition, usable_end: int, kind: str | int) -> int | None:
+def _swap_start(table: Table, swap: NewPartition, usable_end: int, kind: str | int) -> int | None:
     """Where a new swap partition begins; None when it is there already (an earlier run made it)."""
     if present := partition_of(table, swap.number):
         last = _last(table)
@@ -88,9 +116,9 @@ def _swap_start(table: Table, swap: SwapPartition, usable_end: int, kind: str | 
     return start
 
 
-def _grown_end(table: Table, root: int | None, limit: int) -> int | None:
+def _grown_end(table: Table, root: int | None, limit: int, moved: int | None = None) -> int | None:
     """The new end of the root partition, or None when it stays: it is not the last, or there is no room."""
-    last = _last(table)
+    last = max((p for p in table.partitions if p.number != moved), key=lambda p: p.end, default=None)
     if last is None or last.number != root:
         return None
     end = limit // ALIGN * ALIGN
@@ -100,7 +128,9 @@ def _grown_end(table: Table, root: int | None, limit: int) -> int | None:
 # --- GPT
 
 
-def _plan_gpt(table: Gpt, root: int | None, disk_sectors: int, swap: SwapPartition | None) -> tuple[SectorWrite, ...]:
+def _plan_gpt(
+    table: Gpt, root: int | None, disk_sectors: int, swap: NewPartition | None, moved: int | None
+) -> tuple[SectorWrite, ...]:
     backup = disk_sectors - 1
     last_usable = backup - table.entry_sectors - 1
     if last_usable < table.last_usable and any(p.end > last_usable + 1 for p in table.partitions):
@@ -108,18 +138,21 @@ def _plan_gpt(table: Gpt, root: int | None, disk_sectors: int, swap: SwapPartiti
     entries = bytearray(table.entries)
     limit = last_usable + 1
     if swap is not None:
-        start = _swap_start(table, swap, limit, SWAP_GPT)
+        start = _swap_start(table, swap, limit, swap.kind)
         if start is not None:
             if (swap.number) * table.entry_size > len(entries):
                 raise TableError(f"the GPT has no entry {swap.number} for the swap partition")
-            name = "swap".encode("utf-16-le").ljust(72, b"\0")
+            name = swap.name.encode("utf-16-le").ljust(72, b"\0")
             entry = GPT_ENTRY.pack(
-                guid_bytes(SWAP_GPT), guid_bytes(guid_of(swap.seed)), start, start + swap.sectors - 1, 0, name
+                guid_bytes(swap.kind), guid_bytes(guid_of(swap.seed)), start, start + swap.sectors - 1, 0, name
             )
             offset = (swap.number - 1) * table.entry_size
             entries[offset : offset + len(entry)] = entry
             limit = start
-    if (end := _grown_end(table, root, limit)) is not None:
+    if moved is not None and (partition := partition_of(table, moved)) is not None:
+        limit = (limit - partition.sectors) // ALIGN * ALIGN
+        struct.pack_into("<QQ", entries, (moved - 1) * table.entry_size + 32, limit, limit + partition.sectors - 1)
+    if (end := _grown_end(table, root, limit, moved)) is not None:
         assert root is not None
         struct.pack_into("<Q", entries, (root - 1) * table.entry_size + 40, end - 1)
     if bytes(entries) == table.entries and (table.backup, table.last_usable) == (backup, last_usable):
@@ -174,7 +207,9 @@ def _gpt_header(
 # --- MBR
 
 
-def _plan_mbr(table: Mbr, root: int | None, disk_sectors: int, swap: SwapPartition | None) -> tuple[SectorWrite, ...]:
+def _plan_mbr(
+    table: Mbr, root: int | None, disk_sectors: int, swap: NewPartition | None, moved: int | None
+) -> tuple[SectorWrite, ...]:
     records = {sector: bytearray(data) for sector, data in table.records}
     limit = disk_sectors // ALIGN * ALIGN
     new_swap = _swap_start(table, swap, limit, SWAP_MBR) if swap is not None else None
@@ -188,7 +223,9 @@ def _plan_mbr(table: Mbr, root: int | None, disk_sectors: int, swap: SwapPartiti
         else:
             extended = _add_logical(table, records, swap, new_swap)
             limit = new_swap - ALIGN  # the sector of the logical partition's own record, aligned
-    end = _grown_end(table, root, limit)
+    if moved is not None and (partition := partition_of(table, moved)) is not None:
+        extended, limit = _move(records, extended, partition, limit)
+    end = _grown_end(table, root, limit, moved)
     partition = partition_of(table, root or 0)
     if end is not None and partition is not None:
         if partition.number >= 5:
@@ -198,7 +235,7 @@ def _plan_mbr(table: Mbr, root: int | None, disk_sectors: int, swap: SwapPartiti
             _set_sectors(
                 records[partition.where], _record_of(records[partition.where], partition), end - partition.start
             )
-        elif table.extended is None or table.extended.end <= partition.start:
+        elif extended is None or extended.end <= partition.start or extended.start >= end:
             _set_sectors(records[0], partition.number - 1, end - partition.start)
     if extended is not None and extended != table.extended:
         assert isinstance(extended.kind, int)
@@ -206,7 +243,7 @@ def _plan_mbr(table: Mbr, root: int | None, disk_sectors: int, swap: SwapPartiti
     return _changed(table, records)
 
 
-def _add_logical(table: Mbr, records: dict[int, bytearray], swap: SwapPartition, start: int) -> Partition:
+def _add_logical(table: Mbr, records: dict[int, bytearray], swap: NewPartition, start: int) -> Partition:
     """Append a logical partition at `start`, its record 1 MiB before it; make or lengthen the extended partition."""
     logical = [p for p in table.partitions if p.number >= 5]
     if swap.number != 5 + len(logical):
@@ -235,11 +272,31 @@ def _add_logical(table: Mbr, records: dict[int, bytearray], swap: SwapPartition,
             previous, _ = table.records[-1]
             slot = next((n for n in range(4) if records[previous][446 + 16 * n + 4] == 0), 1)
             _set_record(records[previous], slot, 0x05, record - extended.start, swap.sectors + ALIGN)
+    records[record] = _link(swap.sectors, start - record)
+    return extended
+
+
+def _move(
+    records: dict[int, bytearray], extended: Partition | None, partition: Partition, limit: int
+) -> tuple[Partition | None, int]:
+    """Put a partition (the only logical one, with its extended partition) at the end; returns where the rest ends."""
+    start = (limit - partition.sectors) // ALIGN * ALIGN
+    if partition.number <= 4:
+        assert isinstance(partition.kind, int)
+        _set_record(records[0], partition.number - 1, partition.kind, start, partition.sectors)
+        return extended, start
+    assert extended is not None
+    record = start - ALIGN
+    records[record] = _link(partition.sectors)
+    return replace(extended, start=record, sectors=partition.sectors + ALIGN), record
+
+
+def _link(sectors: int, distance: int = ALIGN) -> bytearray:
+    """The record of a swap partition that begins `distance` sectors behind it, and of none after that."""
     fresh = bytearray(SECTOR)
     fresh[510:512] = b"\x55\xaa"
-    _set_record(fresh, 0, SWAP_MBR, start - record, swap.sectors)
-    records[record] = fresh
-    return extended
+    _set_record(fresh, 0, SWAP_MBR, distance, sectors)
+    return fresh
 
 
 def _changed(table: Mbr, records: dict[int, bytearray]) -> tuple[SectorWrite, ...]:

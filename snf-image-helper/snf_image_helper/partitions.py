@@ -29,6 +29,11 @@ LOGICAL_LIMIT: Final = 60
 EXTENDED: Final = frozenset({0x05, 0x0F, 0x85})
 LINUX_GPT: Final = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 LINUX_ROOT_GPT: Final = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+EFI_GPT: Final = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+BOOT_GPT: Final = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+DATA_GPT: Final = "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"
+FREEBSD_GPT: Final = "516e7cb6-6ecf-11d6-8ff8-00022d09712b"
+FREEBSD_ZFS_GPT: Final = "516e7cba-6ecf-11d6-8ff8-00022d09712b"
 SWAP_GPT: Final = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"
 LINUX_MBR: Final = 0x83
 SWAP_MBR: Final = 0x82
@@ -50,6 +55,8 @@ class Partition:
     sectors: int
     kind: str | int
     where: int  # GPT: index of the entry; MBR: the sector of the record that describes it
+    name: str = ""  # of a GPT: PARTLABEL
+    guid: str = ""  # of a GPT: PARTUUID
 
     @property
     def end(self) -> int:
@@ -127,12 +134,20 @@ def _parse_gpt(read: Reader, protective: bytes, disk_sectors: int) -> Gpt:
         )
     partitions = []
     for index in range(count):
-        kind, _, start, end, _, _ = GPT_ENTRY.unpack_from(entries, index * entry_size)
+        kind, unique, start, end, _, name = GPT_ENTRY.unpack_from(entries, index * entry_size)
         if kind != bytes(16):
             if not first <= start <= end <= last:
                 raise TableError(f"partition {index + 1} of the GPT is outside of its usable sectors")
-            guid = guid_text(kind)
-            partitions.append(Partition(number=index + 1, start=start, sectors=end - start + 1, kind=guid, where=index))
+            partition = Partition(
+                number=index + 1,
+                start=start,
+                sectors=end - start + 1,
+                kind=guid_text(kind),
+                where=index,
+                name=name.decode("utf-16-le", "replace").partition("\0")[0],
+                guid=guid_text(unique),
+            )
+            partitions.append(partition)
     _must_not_overlap(partitions)
     return Gpt(
         partitions=tuple(partitions),

@@ -2,9 +2,11 @@
 
 Everything goes through openat2(2) with RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS and RESOLVE_NO_XDEV relative to one open
 folder, so an absolute link, a chain of "..", a link of /proc or a bind mount can lead to another place *in the image*
-or to an error, and to nothing else. Links at the end of a path are followed by us, one at a time, so that we know the
-real folder and name to replace; before a file is opened its type is known, so a fifo cannot hang us and a device cannot
-answer. Files are replaced by a temporary name and a rename; owner, mode and extended attributes stay.
+or to an error, and to nothing else. Where the image's own file systems were mounted below its root (`cross_into`), the
+mount that a path ended in is compared with those instead. Links at the end of a path are followed by us, one at a time,
+so that we know the real folder and name to replace; before a file is opened its type is known, so a fifo cannot hang us
+and a device cannot answer. Files are replaced by a temporary name and a rename; owner, mode and extended attributes
+stay.
 
 A link into a folder that the booted system empties or covers (/dev, /proc, /run, /sys, /tmp) is refused when writing:
 what was asked for would silently be lost. A link to nothing is replaced by the file itself.
@@ -45,6 +47,7 @@ class RootFs:
 
     def __init__(self, folder: str) -> None:
         self._root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._crossing: set[int] = set()
 
     def __enter__(self) -> RootFs:
         return self
@@ -54,6 +57,34 @@ class RootFs:
 
     def close(self) -> None:
         os.close(self._root)
+
+    def open_folder(self, path: RootPath) -> int:
+        """A folder of the image, links followed, opened for its place alone (O_PATH). Raises ImageError if it is none.
+
+        The caller closes it.
+        """
+        with _explained(path):
+            folder = self._open_folder(path)
+        if folder is None:
+            raise ImageError(f"{path} of the image does not exist, a folder is needed there")
+        return folder
+
+    def cross_into(self, folder: str) -> None:
+        """From now on paths may lead into what is mounted at `folder`: the caller mounted it, and it is the image's."""
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._crossing |= {_mount_id(self._root), _mount_id(fd)}
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str, flags: int) -> int:
+        if not self._crossing:
+            return openat2(self._root, path, flags, resolve=INSIDE)
+        fd = openat2(self._root, path, flags, resolve=INSIDE & ~RESOLVE_NO_XDEV)
+        if _mount_id(fd) not in self._crossing:
+            os.close(fd)
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        return fd
 
     def entry(self, path: RootPath) -> Entry | None:
         """What `path` is, links followed inside the image; None if there is nothing (or a link to nothing)."""
@@ -96,7 +127,7 @@ class RootFs:
             if folder is None:
                 return ()
             os.close(folder)
-            fd = openat2(self._root, str(path), os.O_RDONLY | os.O_DIRECTORY, resolve=INSIDE)
+            fd = self._open(str(path), os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(fd) as entries:
                     names = []
@@ -171,7 +202,7 @@ class RootFs:
 
     def _open_folder(self, path: RootPath | str) -> int | None:
         try:
-            return openat2(self._root, str(path).lstrip("/") or ".", os.O_PATH | os.O_DIRECTORY, resolve=INSIDE)
+            return self._open(str(path).lstrip("/") or ".", os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
             return None
 
@@ -252,6 +283,12 @@ def _copy_attributes(place: _Place, new: int) -> None:
             os.setxattr(new, name, os.getxattr(old, name))
     finally:
         os.close(old)
+
+
+def _mount_id(fd: int) -> int:
+    """In which mount an open file is (proc(5), fdinfo)."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 
 def _temporary() -> str:

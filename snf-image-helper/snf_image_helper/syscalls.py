@@ -9,7 +9,7 @@ import ctypes
 import os
 from functools import cache
 
-SYS_OPENAT2 = 437
+SYS_OPENAT2, SYS_FINIT_MODULE = 437, 313
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x01, 0x02, 0x10  # <linux/openat2.h>
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME = 1, 2, 4, 8, 1024
 RB_POWER_OFF = 0x4321FEDC
@@ -40,6 +40,17 @@ def mount(source: str, target: str, kind: str, *, flags: int, options: str = "")
 
 def umount(target: str) -> None:
     _checked(_libc().umount2(os.fsencode(target), 0), target)
+
+
+def load_module(path: str) -> None:
+    """finit_module(2). One that is loaded already is no error."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _checked(_libc().syscall(SYS_FINIT_MODULE, fd, b"", 0), path)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def power_off() -> None:

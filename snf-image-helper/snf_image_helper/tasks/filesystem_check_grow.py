@@ -1,11 +1,11 @@
-"""Check the root file system and grow it to the size of its partition. ext2, ext3 and ext4, unmounted."""
+"""Check the root file system and grow it to the size of its place, while it is not mounted: ext2, ext3, ext4, f2fs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, CheckFilesystem, GrowFilesystem
-from snf_image_helper.image import Image, Skipped
+from snf_image_helper.image import FilesystemKind, Image, Skipped
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import Phase, TaskInfo
 
@@ -14,17 +14,13 @@ INFO = TaskInfo(
     snf_image="FilesystemResizeUnmounted",
     groups=frozenset({"resize", "cloud-init"}),
     phase=Phase.UNMOUNTED,
-    summary="Check the root file system and grow it (ext2/3/4)",
+    summary="Check the root file system and grow it (ext2/3/4, f2fs)",
 )
-#: A partition's odd end smaller than this is not worth a resize; resize2fs itself leaves a bit.
-WORTH = 1 << 20
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
-    filesystem = image.root.filesystem
-    if not filesystem.kind.is_ext:
-        raise Skipped(f"the root file system is {filesystem.kind.value}; only ext2, ext3 and ext4 are grown yet")
-    check: list[Action] = [CheckFilesystem(partition=image.root.number)]
-    if image.root.size - filesystem.size >= WORTH:
-        check.append(GrowFilesystem(partition=image.root.number))
-    return check
+    place, kind = image.root.place, image.root.filesystem.kind
+    if not kind.is_ext and kind is not FilesystemKind.F2FS:
+        raise Skipped(f"the root file system is {kind.value}, which is not grown before it is mounted")
+    check: list[Action] = [CheckFilesystem(place=place, kind=kind)]
+    return [*check, GrowFilesystem(place=place, kind=kind)] if image.root.can_grow else check

@@ -20,4 +20,5 @@ INFO = TaskInfo(
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
-    return [MountRoot(partition=image.root.number, kind=image.root.filesystem.kind)]
+    root = image.root
+    return [MountRoot(place=root.place, kind=root.filesystem.kind, subvolume=root.subvolume)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from snf_image_helper.filesystems import detect
 from snf_image_helper.image import FilesystemKind
-from snf_image_helper.layout import SwapPartition, plan_table
+from snf_image_helper.layout import NewPartition, plan_table
 from snf_image_helper.partitions import SECTOR, TableError, parse_table
 
 MIB = 1 << 20
@@ -32,7 +32,7 @@ def make(path: Path, script: str, *, mib: int = 50) -> Path:
     return path
 
 
-def grow(path: Path, *, root: int, swap: SwapPartition | None = None) -> int:
+def grow(path: Path, *, root: int, swap: NewPartition | None = None) -> int:
     """What the task does, on a file. Returns the number of places written."""
     with open(path, "r+b") as disk:
 
@@ -68,12 +68,12 @@ def identity(path: Path, number: int) -> str:
     return "\n".join(line for line in shown.splitlines() if "GUID" in line or "name" in line or "flags" in line)
 
 
-SWAP = SwapPartition(number=3, sectors=16 * 2048, seed="x")
+SWAP = NewPartition(number=3, sectors=16 * 2048, seed="x")
 
 
 @pytest.mark.parametrize(("script", "root"), [(GPT, 1), (DEBIAN, 1)])
 @pytest.mark.parametrize("swap", [None, SWAP])
-def test_a_grown_gpt_is_whole_to_sgdisk(tmp_path: Path, script: str, root: int, swap: SwapPartition | None) -> None:
+def test_a_grown_gpt_is_whole_to_sgdisk(tmp_path: Path, script: str, root: int, swap: NewPartition | None) -> None:
     disk = make(tmp_path / "disk", script)
     before, others = identity(disk, root), seen_by_sfdisk(disk)
     with open(disk, "r+b") as file:
@@ -124,7 +124,7 @@ def test_a_damaged_gpt_is_a_problem_to_us_as_to_sgdisk(tmp_path: Path, flaw: str
         (
             LOGICAL,
             6,
-            SwapPartition(number=7, sectors=16 * 2048, seed="x"),
+            NewPartition(number=7, sectors=16 * 2048, seed="x"),
             {
                 1: (2048, 8192, "83"),
                 2: (10240, 195 * 2048, "5"),
@@ -136,7 +136,7 @@ def test_a_damaged_gpt_is_a_problem_to_us_as_to_sgdisk(tmp_path: Path, flaw: str
         (
             MBR,
             1,
-            SwapPartition(number=5, sectors=16 * 2048, seed="x"),
+            NewPartition(number=5, sectors=16 * 2048, seed="x"),
             {
                 1: (2048, 182 * 2048, "83"),
                 2: (183 * 2048, 17 * 2048, "f"),
@@ -146,7 +146,7 @@ def test_a_damaged_gpt_is_a_problem_to_us_as_to_sgdisk(tmp_path: Path, flaw: str
     ],
 )
 def test_a_grown_mbr_is_what_sfdisk_reads(
-    tmp_path: Path, script: str, root: int, swap: SwapPartition | None, result: dict[int, tuple[int, int, str]]
+    tmp_path: Path, script: str, root: int, swap: NewPartition | None, result: dict[int, tuple[int, int, str]]
 ) -> None:
     disk = make(tmp_path / "disk", script)
     with open(disk, "r+b") as file:

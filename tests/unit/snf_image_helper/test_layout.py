@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from snf_image_helper.layout import SwapPartition, plan_table
+from snf_image_helper.layout import NewPartition, movable, plan_table
 from snf_image_helper.partitions import SECTOR, Table, TableError, parse_table
 
 from tests.unit.snf_image_helper.fake_image import FakeDisk, mbr_sector
@@ -12,7 +12,7 @@ from tests.unit.snf_image_helper.test_partitions import gpt_disk
 SMALL, LARGE = 131072, 262144  # 64 and 128 MiB
 
 
-def grown(disk: FakeDisk, *, root: int, swap: SwapPartition | None = None) -> dict[int, tuple[int, int]]:
+def grown(disk: FakeDisk, *, root: int, swap: NewPartition | None = None) -> dict[int, tuple[int, int]]:
     """Put the disk's content on one of 128 MiB, plan, write, and return number -> (start, end) of what is read back."""
     larger = FakeDisk(LARGE, {0: bytes(disk.data)})
     table = _parse(larger)
@@ -30,8 +30,8 @@ def _parse(disk: FakeDisk) -> Table:
     return table
 
 
-def swap(number: int, mib: int = 16) -> SwapPartition:
-    return SwapPartition(number=number, sectors=mib * 2048, seed="seed")
+def swap(number: int, mib: int = 16) -> NewPartition:
+    return NewPartition(number=number, sectors=mib * 2048, seed="seed")
 
 
 MBR = FakeDisk(SMALL, {0: mbr_sector((0x83, 2048, 98304))})
@@ -64,13 +64,69 @@ END = LARGE - 2048  # the last MiB is the GPT's
         (LOGICAL, 1, None, {1: (2048, 4096), 5: (6144, 8192), 6: (14336, 32768)}),
         (EMPTY_EXTENDED, 1, None, {1: (2048, 4096)}),
         (EMPTY_EXTENDED, 1, swap(5), {1: (2048, 4096), 5: (LARGE - 32768, LARGE)}),
-        (LATE_EXTENDED, 1, swap(5, 11), {1: (2048, 4096), 5: (LARGE - 22528, LARGE)}),
+        (LATE_EXTENDED, 1, swap(5, 11), {1: (2048, LARGE - 24576), 5: (LARGE - 22528, LARGE)}),
     ],
 )
 def test_the_root_grows_and_swap_is_made(
-    disk: FakeDisk, root: int, wanted: SwapPartition | None, result: dict[int, tuple[int, int]]
+    disk: FakeDisk, root: int, wanted: NewPartition | None, result: dict[int, tuple[int, int]]
 ) -> None:
     assert grown(disk, root=root, swap=wanted) == result
+
+
+SWAP = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f"
+GPT_SWAP = gpt_disk({1: (2048, 67583), 2: (67584, 100351)}, kinds={2: SWAP})
+MBR_SWAP = FakeDisk(SMALL, {0: mbr_sector((0x83, 2048, 65536), (0x82, 67584, 32768))})
+DEBIAN_MBR = FakeDisk(
+    SMALL,
+    {0: mbr_sector((0x83, 2048, 65536), (0x05, 69630, 32770)), 69630: mbr_sector((0x82, 2, 32768))},
+)
+
+
+@pytest.mark.parametrize(
+    ("disk", "moved", "result"),
+    [
+        (GPT_SWAP, 2, {1: (2048, END - 32768), 2: (END - 32768, END)}),
+        (MBR_SWAP, 2, {1: (2048, LARGE - 32768), 2: (LARGE - 32768, LARGE)}),
+        (DEBIAN_MBR, 5, {1: (2048, LARGE - 34816), 5: (LARGE - 32768, LARGE)}),
+    ],
+    ids=["gpt", "mbr", "as-debian-installs"],
+)
+def test_swap_behind_the_root_makes_room_for_it(disk: FakeDisk, moved: int, result: dict[int, tuple[int, int]]) -> None:
+    larger = FakeDisk(LARGE, {0: bytes(disk.data)})
+    table = _parse(larger)
+    found = movable(table, root=1, disk_sectors=LARGE)
+    assert found is not None and found.number == moved
+    for write in plan_table(table, root=1, disk_sectors=LARGE, moved=moved):
+        larger.write(write.sector * SECTOR, write.data)
+    again = _parse(larger)
+    assert {p.number: (p.start, p.end) for p in again.partitions} == result
+    assert [p.kind for p in again.partitions] == [p.kind for p in table.partitions]
+    assert movable(again, root=1, disk_sectors=LARGE) is None, "a second call has nothing to move"
+
+
+@pytest.mark.parametrize(
+    ("disk", "root"),
+    [
+        (gpt_disk({1: (2048, 67583), 2: (67584, 100351)}), 1),  # not swap
+        (gpt_disk({1: (2048, 4095), 3: (4096, 8191), 2: (67584, 100351)}, kinds={2: SWAP}), 1),  # another in between
+        (gpt_disk({1: (67584, 100351), 2: (2048, 67583)}, kinds={2: SWAP}), 1),  # before the root
+        (LOGICAL, 6),
+        (
+            FakeDisk(
+                SMALL,
+                {
+                    0: mbr_sector((0x05, 4096, 98304)),
+                    4096: mbr_sector((0x83, 2048, 2048), (0x05, 8192, 20480)),
+                    12288: mbr_sector((0x82, 2048, 18432)),
+                },
+            ),
+            5,
+        ),
+    ],
+)
+def test_what_is_not_swap_right_behind_the_root_stays(disk: FakeDisk, root: int) -> None:
+    table = _parse(FakeDisk(LARGE, {0: bytes(disk.data)}))
+    assert movable(table, root=root, disk_sectors=LARGE) is None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +141,7 @@ def test_the_root_grows_and_swap_is_made(
         (LATE_EXTENDED, swap(5, 12), "behind the place"),
     ],
 )
-def test_a_swap_partition_without_a_place_is_refused(disk: FakeDisk, wanted: SwapPartition, says: str) -> None:
+def test_a_swap_partition_without_a_place_is_refused(disk: FakeDisk, wanted: NewPartition, says: str) -> None:
     with pytest.raises(TableError, match=says):
         grown(disk, root=1, swap=wanted)
 

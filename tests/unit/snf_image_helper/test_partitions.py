@@ -42,11 +42,15 @@ def gpt_disk(
     entry_size: int = 128,
     break_header: bool = False,
     break_entries: bool = False,
+    kinds: dict[int, str] | None = None,
+    names: dict[int, str] | None = None,
 ) -> FakeDisk:
-    """A GPT with Linux partitions of number -> (first, last sector)."""
+    """A GPT with partitions of number -> (first, last sector): Linux ones, but for what `kinds` says."""
     entries = bytearray(count * entry_size if count * entry_size <= 1 << 20 else 0)
     for number, (start, end) in partitions.items():
-        entry = GPT_ENTRY.pack(guid_bytes(LINUX_GPT), bytes([number] * 16), start, end, 0, bytes(72))
+        kind, name = (kinds or {}).get(number, LINUX_GPT), (names or {}).get(number, "")
+        label = name.encode("utf-16-le").ljust(72, b"\0")
+        entry = GPT_ENTRY.pack(guid_bytes(kind), bytes([number] * 16), start, end, 0, label)
         entries[(number - 1) * entry_size : (number - 1) * entry_size + 128] = entry
     fields = [b"EFI PART", b"\0\0\1\0", 92, 0, 0, 1, sectors - 1, first, last or sectors - 34, bytes(16), 2]
     header = bytearray(GPT_HEADER.pack(*fields, count, entry_size, zlib.crc32(bytes(entries))))

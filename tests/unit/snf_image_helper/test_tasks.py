@@ -21,7 +21,7 @@ from snf_image_helper.actions import (
     WriteTable,
     describe,
 )
-from snf_image_helper.image import FilesystemKind, Image, ImageError, RootPath, Skipped
+from snf_image_helper.image import FilesystemKind, Image, ImageError, Place, RootPath, Skipped
 from snf_image_helper.partitions import SWAP_MBR, Mbr, Partition
 from snf_image_helper.tasks import TASKS
 from snf_image_helper.tasks.hostname import render_hosts
@@ -75,7 +75,8 @@ def test_partition_table_warns_when_another_partition_is_in_the_way() -> None:
 @pytest.mark.parametrize(("size", "grows"), [(48, True), (64, False)])
 def test_ext_is_checked_and_grown_if_there_is_room(kind: FilesystemKind, size: int, grows: bool) -> None:
     actions = planned("filesystem_check_grow", fake_image(kind=kind, filesystem_mib=size))
-    assert actions == [CheckFilesystem(partition=None)] + ([GrowFilesystem(partition=None)] if grows else [])
+    grown: list[Action] = [GrowFilesystem(place=Place(), kind=kind)] if grows else []
+    assert actions == [CheckFilesystem(place=Place(), kind=kind), *grown]
 
 
 @pytest.mark.parametrize("kind", [FilesystemKind.XFS, FilesystemKind.BTRFS, FilesystemKind.VFAT])
@@ -87,7 +88,7 @@ def test_other_filesystems_are_not_touched(kind: FilesystemKind) -> None:
 def test_mount_names_the_type_that_was_seen() -> None:
     root = linux(3, 2048, 131072 - 2048)
     image = fake_image(table=mbr(root), partition=root, kind=FilesystemKind.XFS)
-    assert planned("mount", image) == [MountRoot(partition=3, kind=FilesystemKind.XFS)]
+    assert planned("mount", image) == [MountRoot(place=Place(partition=3), kind=FilesystemKind.XFS)]
 
 
 def test_umount_umounts() -> None:

@@ -1,0 +1,21 @@
+"""The kernel's modules, loaded when something is about to need them: most deployments need none.
+
+The image's builder writes /usr/lib/modules/order, a line for each module that may be asked for: "xfs: libcrc32c xfs",
+itself the last. One that has no line is built into the kernel, or the kernel has not got it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snf_image_helper.syscalls import load_module
+
+MODULES = Path("/usr/lib/modules")
+
+
+def load(name: str) -> None:
+    """A second call does nothing. Raises OSError when the kernel refuses a module."""
+    lines = (MODULES / "order").read_text("ascii").splitlines()
+    needed = next((line.partition(":")[2].split() for line in lines if line.startswith(f"{name}:")), [])
+    for module in needed:
+        load_module(str(MODULES / f"{module}.ko"))

@@ -1,0 +1,80 @@
+"""Mount what the image holds, and unmount it again in reverse. Nothing is decided here.
+
+    /mnt            the root                    RootFs opens everything below here
+    /mnt/boot       other file systems          at the folder that openat2(2) finds inside the root, not at a path
+
+A mount point that is a link leads to another folder of the image or nowhere. Everything is nosuid, nodev and noexec.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from snf_image_helper.image import FilesystemKind, RootPath
+from snf_image_helper.modules import load
+from snf_image_helper.rootfs import RootFs
+from snf_image_helper.syscalls import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, umount
+from synnefo_light.errors import EnvironmentFault
+
+MOUNT_POINT = "/mnt"
+FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
+#: nouuid: another file system with its UUID, on an instance's other disk, is no reason to refuse.
+OPTIONS = {FilesystemKind.XFS: "nouuid"}
+#: A look must not replay a journal: it would write.
+LOOK_OPTIONS = {
+    FilesystemKind.EXT3: "noload",
+    FilesystemKind.EXT4: "noload",
+    FilesystemKind.XFS: "nouuid,norecovery",
+    FilesystemKind.BTRFS: "rescue=nologreplay",
+    FilesystemKind.F2FS: "norecovery",
+}
+
+
+class MountStack:
+    """What is mounted, the root first. `root` is None while nothing is."""
+
+    def __init__(self) -> None:
+        self.root: RootFs | None = None
+        self._below: list[str] = []
+
+    def mount_root(self, node: str, kind: FilesystemKind, *, subvolume: str = "", read_only: bool = False) -> None:
+        """Raises EnvironmentFault with the kernel's reason."""
+        options = (LOOK_OPTIONS if read_only else OPTIONS).get(kind, "")
+        _mount(node, MOUNT_POINT, kind, subvolume=subvolume, options=options, flags=MS_RDONLY if read_only else 0)
+        self.root = RootFs(MOUNT_POINT)
+
+    def mount_below(self, node: str, kind: FilesystemKind, point: RootPath, *, subvolume: str = "") -> None:
+        """Mount over a folder of the root. Raises ImageError when there is no such folder inside of it."""
+        assert self.root is not None
+        folder = self.root.open_folder(point)
+        try:
+            place = f"/proc/self/fd/{folder}"
+            real = str(Path(place).readlink())
+            _mount(node, place, kind, subvolume=subvolume, options=OPTIONS.get(kind, ""), flags=0)
+        finally:
+            os.close(folder)
+        self._below.append(real)
+        self.root.cross_into(real)
+
+    def umount(self) -> bool:
+        """Unmount all. A second call does nothing and returns False."""
+        if self.root is None:
+            return False
+        self.root.close()
+        self.root = None
+        while self._below:
+            umount(self._below.pop())
+        umount(MOUNT_POINT)
+        return True
+
+
+def _mount(node: str, place: str, kind: FilesystemKind, *, subvolume: str, options: str, flags: int) -> None:
+    options = ",".join(word for word in (options, f"subvol=/{subvolume}" if subvolume else "") if word)
+    try:
+        load(kind.value)
+        mount(node, place, kind.value, flags=FLAGS | flags, options=options)
+    except OSError as e:
+        reason = "the helper VM's kernel cannot read this type" if e.errno == errno.ENODEV else e.strerror
+        raise EnvironmentFault(f"the image's {kind.value} file system cannot be mounted: {reason}") from e

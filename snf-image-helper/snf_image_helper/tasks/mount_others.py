@@ -1,0 +1,36 @@
+"""Mount what the image's fstab puts below its root, as far as tasks write there: /boot, /home, /var and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from snf_image_helper.actions import Action, MountBelow, Warn
+from snf_image_helper.distribution import text
+from snf_image_helper.fstab import parse_fstab, plan_mounts
+from snf_image_helper.image import Image, Skipped
+from synnefo_light.manifest import Manifest
+from synnefo_light.tasks import Phase, TaskInfo
+
+INFO = TaskInfo(
+    name="mount_others",
+    snf_image="MountImage",
+    phase=Phase.UNMOUNTED,
+    summary="Mount the image's other file systems that its fstab names",
+    after=frozenset({"mount"}),
+    groups=frozenset({"mounted"}),
+)
+SHOWN = 4  # of the mount points that were not found
+
+
+def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
+    if not image.is_mounted:
+        raise Skipped("the image is not mounted")
+    planned = plan_mounts(parse_fstab(text(image.files, "etc/fstab") or ""), image.blocks)
+    actions: list[Action] = [
+        MountBelow(point=m.point, place=m.place, kind=m.kind, subvolume=m.subvolume) for m in planned.mounts
+    ]
+    missing = [line for line in planned.missing if "nofail" not in line.options]
+    if missing:
+        named = ", ".join(f"{line.point[:64]} ({line.device[:64]})" for line in missing[:SHOWN])
+        actions.append(Warn(text=f"what the image's fstab mounts at {named} was not found on its disk"))
+    return actions
