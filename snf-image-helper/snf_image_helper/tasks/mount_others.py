@@ -13,7 +13,6 @@ from synnefo_light.tasks import Phase, TaskInfo
 
 INFO = TaskInfo(
     name="mount_others",
-    snf_image="MountImage",
     phase=Phase.UNMOUNTED,
     summary="Mount the image's other file systems that its fstab names",
     after=frozenset({"mount"}),
