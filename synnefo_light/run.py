@@ -13,8 +13,9 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -120,6 +121,56 @@ def run_watched(
             raise ToolError(words, outcome(returncode), _tail(err))
 
 
+class Feeding:
+    """A program that is being given its stdin piece by piece; see `feed`."""
+
+    def __init__(self, pipe: int, finish: Callable[[], Completed]) -> None:
+        self._pipe = pipe
+        self._finish = finish
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Give it all of `data`. What a program would get that has ended already is dropped: `finish` tells."""
+        rest = memoryview(data)
+        with contextlib.suppress(BrokenPipeError):
+            while rest:
+                rest = rest[os.write(self._pipe, rest) :]
+
+    def finish(self) -> Completed:
+        """End its stdin and wait for it, whatever its status. Raises ToolError when it ran out of time."""
+        return self._finish()
+
+
+@contextlib.contextmanager
+def feed(argv: Sequence[str | Path], *, timeout_s: float, pass_fds: Sequence[int] = ()) -> Iterator[Feeding]:
+    """Start a program that is given its stdin as it comes. It is dead when the context ends, however that ends.
+
+    `timeout_s` counts from the start: a program that stops reading is killed then, so `write` cannot hang for ever.
+    """
+    words = [os.fspath(word) for word in argv]
+    logger.debug("run %s", shlex.join(words))
+    with contextlib.ExitStack() as opened:
+        out, err = (opened.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        reading, writing = os.pipe()
+        pipe = opened.enter_context(os.fdopen(writing, "wb", buffering=0))
+        with os.fdopen(reading, "rb", buffering=0) as stdin:
+            process = _start(words, stdin, out, err, None, None, pass_fds)
+        opened.callback(_kill_session, process)
+        timer = threading.Timer(timeout_s, _kill_session, (process,))
+        timer.daemon = True
+        opened.callback(timer.cancel)
+        timer.start()
+        late = time.monotonic() + timeout_s
+
+        def finish() -> Completed:
+            pipe.close()
+            returncode = process.wait()
+            if time.monotonic() >= late:
+                raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err))
+            return Completed(argv=tuple(words), returncode=returncode, stdout=_whole(out), stderr=_whole(err))
+
+        yield Feeding(writing, finish)
+
+
 def _start(
     words: list[str],
     stdin: IO[bytes] | int,
@@ -127,11 +178,19 @@ def _start(
     stderr: IO[bytes],
     env: Mapping[str, str] | None,
     cwd: Path | None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **(env or {})}
     try:
         return subprocess.Popen(
-            words, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, cwd=cwd, start_new_session=True
+            words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
         )
     except FileNotFoundError as e:
         raise ToolError(words, "was not found" if e.filename == words[0] else f"could not start in {cwd}") from e
@@ -150,9 +209,11 @@ def outcome(returncode: int) -> str:
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """A second call, and one for a program that has ended, does nothing."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _whole(file: IO[bytes]) -> bytes:

@@ -4,6 +4,8 @@ What is a hole or zeros in the image becomes zeros on the disk without being wri
 copy no byte that was there before is left within the image's size, on a file anywhere, and the last MiB of the disk
 is zeros (unless it belongs to the image), so that no backup of an old GPT is found there.
 
+What must be true of the image's bytes is a `Check`: it sees them all, in order, and holes as zeros.
+
 Commit point: none. A copy that ends early leaves a disk that must be wiped (Target.wipe_ends) or copied onto again.
 """
 
@@ -11,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from snf_image_host.params import Checksum
 from snf_image_host.sources import CHUNK
 from snf_image_host.target import END, Target
+from snf_image_host.values import Checksum
 from synnefo_light.errors import PeerError
 
 GRAIN: Final = 64 << 10  # zeros are looked for in pieces of this size
@@ -34,26 +36,33 @@ class Copied:
     size: int
 
 
-class Hasher:
-    """SHA-256 or SHA-512 of the image's bytes, holes included; without a checksum it does nothing."""
+class Check(Protocol):
+    """Something that must be true of an image's bytes."""
 
-    def __init__(self, checksum: Checksum | None) -> None:
-        self._wanted = checksum
-        self._hash = hashlib.new(checksum.algorithm) if checksum else None
+    def update(self, data: memoryview) -> None: ...
 
-    def update(self, data: memoryview) -> None:
-        if self._hash is not None:
-            self._hash.update(data)
-
-    def zeros(self, count: int) -> None:
-        if self._hash is not None:
-            for start in range(0, count, CHUNK):
-                self._hash.update(memoryview(_ZEROS)[: min(CHUNK, count - start)])
+    def zeros(self, count: int) -> None: ...
 
     def check(self) -> None:
-        """Raises PeerError when the sum is not the wanted one."""
-        if self._wanted is None or self._hash is None:
-            return
+        """Raises PeerError when it is not true; called once, at the end."""
+        ...
+
+
+class Hasher:
+    """SHA-256 or SHA-512 of the image's bytes."""
+
+    def __init__(self, checksum: Checksum) -> None:
+        self._wanted = checksum
+        self._hash = hashlib.new(checksum.algorithm)
+
+    def update(self, data: memoryview) -> None:
+        self._hash.update(data)
+
+    def zeros(self, count: int) -> None:
+        for start in range(0, count, CHUNK):
+            self._hash.update(memoryview(_ZEROS)[: min(CHUNK, count - start)])
+
+    def check(self) -> None:
         found = self._hash.hexdigest()
         if found != self._wanted.hexdigest:
             name = {"sha256": "SHA-256", "sha512": "SHA-512"}[self._wanted.algorithm]
@@ -63,44 +72,68 @@ class Hasher:
             )
 
 
-def copy(
+def checked(
     chunks: Iterator[tuple[int, memoryview]],
     *,
     size: int,
-    target: Target,
-    checksum: Checksum | None = None,
+    checks: Sequence[Check] = (),
     progress: Progress = lambda done, total: None,
     now: Callable[[], float] = time.monotonic,
-) -> Copied:
-    """Write an image of `size` bytes, given as chunks in rising order, onto `target`, which must be at least as large.
+) -> Iterator[tuple[int, memoryview]]:
+    """The same chunks, shown to the checks as they go by; at their end each check speaks.
 
-    Raises PeerError (a wrong sum, a bad source) or EnvironmentFault; then the disk holds a part of the image.
-    `progress` is called at the start, about once a second, and at the end. Nothing is synced here.
+    Raises PeerError (a check's, or for chunks that overlap or leave the size). `progress` is called at the start, about
+    once a second, and at the end.
     """
-    hasher = Hasher(checksum)
-    cleared = target.clear()
-    position = written = 0
+    position = 0
     said = now()
     progress(0, size)
     for offset, data in chunks:
         if offset < position or offset + len(data) > size:
             raise PeerError(f"the image gave bytes at {offset}, which is not where they were due")
-        hasher.zeros(offset - position)
-        if not cleared:
-            target.zero(position, offset)
-        hasher.update(data)
-        written += _write(data, offset, target, cleared=cleared)
+        for check in checks:
+            check.zeros(offset - position)
+            check.update(data)
+        yield offset, data
         position = offset + len(data)
         if now() - said >= PROGRESS_S:
             said = now()
             progress(position, size)
-    received = position
-    hasher.zeros(size - position)
-    if not cleared:
-        target.zero(position, size)
-    target.zero(max(size, target.size - END), target.size)
-    hasher.check()
+    for check in checks:
+        check.zeros(size - position)
+        check.check()
     progress(size, size)
+
+
+def copy(
+    chunks: Iterator[tuple[int, memoryview]],
+    *,
+    size: int,
+    target: Target,
+    lead: bytes = b"",
+    checks: Sequence[Check] = (),
+    progress: Progress = lambda done, total: None,
+    now: Callable[[], float] = time.monotonic,
+) -> Copied:
+    """Write an image of `size` bytes, given as chunks in rising order, onto `target`, which must be at least as large.
+
+    `lead` is written before the image and no part of it: what the checks see and `progress` counts is the image alone.
+    Raises PeerError (a check's, a bad source) or EnvironmentFault; then the disk holds a part of the image.
+    Nothing is synced here.
+    """
+    cleared = target.clear()
+    begin, end = len(lead), len(lead) + size
+    written = _write(memoryview(lead), 0, target, cleared=cleared)
+    position = begin
+    for offset, data in checked(chunks, size=size, checks=checks, progress=progress, now=now):
+        if not cleared:
+            target.zero(position, begin + offset)
+        written += _write(data, begin + offset, target, cleared=cleared)
+        position = begin + offset + len(data)
+    received = position - begin
+    if not cleared:
+        target.zero(position, end)
+    target.zero(max(end, target.size - END), target.size)
     return Copied(written=written, received=received, size=size)
 
 

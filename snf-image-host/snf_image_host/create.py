@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from snf_image_host import deploy, journal
@@ -16,15 +15,16 @@ from snf_image_host.channel import ConsoleLog
 from snf_image_host.deploy import Deployment
 from snf_image_host.interrupts import Interrupted
 from snf_image_host.journal import Finished
-from snf_image_host.params import Parameters, parse_parameters
 from snf_image_host.plan import check_parameters
 from snf_image_host.reporter import Reporter, open_journal
-from snf_image_host.settings import Settings, load_variant
+from snf_image_host.request import read_parameters
+from snf_image_host.settings import Settings
+from snf_image_host.sources import shown
 from snf_image_host.vm import HelperImage, find_image
 from synnefo_light import __version__, log
 from synnefo_light.errors import EXIT_BUG, Error
 from synnefo_light.ganeti import OsEnv
-from synnefo_light.log import escape, logger
+from synnefo_light.log import logger
 
 
 class Unsuccessful(Error):
@@ -44,11 +44,6 @@ def installed_helper(settings: Settings) -> HelperImage:
     return find_image(settings.helper_dir, version=__version__)
 
 
-def read_parameters(given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage) -> Parameters:
-    """What the instance asks for, over what its variant presets. Raises UserError."""
-    return parse_parameters(given, tasks=helper.tasks, preset=load_variant(variant, settings).parameters)
-
-
 def create(env: OsEnv, settings: Settings) -> Finished:
     """Deploy as `env` says. Raises Unsuccessful; then the disk is as its sentence says."""
     state, console = Deployment(), ConsoleLog()
@@ -61,14 +56,14 @@ def create(env: OsEnv, settings: Settings) -> Finished:
             if writer is not None:
                 held.callback(writer.close)
             # Before the parameters are read: what is wrong with them is to be seen in the journal and the spool too.
-            image = escape(env.parameters.get("img_id", ""))
+            image = shown(env.parameters.get("img_id", ""))
             reporter = Reporter(env.instance, image=image, spool=settings.spool, journal=writer)
             if log_file is not None:
                 held.callback(_append_console, log_file, console)
             helper = installed_helper(settings)
             parameters = read_parameters(env.parameters, env.variant, settings, helper)
             reporter.image = parameters.image
-            check_parameters(parameters, settings, helper.tasks)
+            check_parameters(parameters, settings, helper)
             finished = deploy.create(env, parameters, settings, helper, reporter, console, state)
             reporter.finished(finished)
             return finished

@@ -25,9 +25,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from snf_image_host import accel
+from snf_image_host import accel, intake
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
-from snf_image_host.copy import Copied, copy
+from snf_image_host.copy import Copied
+from snf_image_host.fetch import open_source
 from snf_image_host.interrupts import Interrupted, undisturbed
 from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
 from snf_image_host.launcher import Ran, launch
@@ -35,14 +36,13 @@ from snf_image_host.params import Parameters
 from snf_image_host.plan import PlannedDisk, check_size, needs_helper, plan_disks, plan_manifest, plan_rename
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
-from snf_image_host.sources import HttpImage, LocalImage, NoImage, OpenImage
-from snf_image_host.sources.local import open_local
+from snf_image_host.sources import NoImage, OpenImage
 from snf_image_host.target import Target, open_target
-from snf_image_host.vm import Accel, HelperImage, VmDisk, limit_of, plan_vm
+from snf_image_host.vm import SOURCE_SERIAL, Accel, HelperImage, VmDisk, limit_of, plan_vm
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import OsEnv
 from synnefo_light.log import logger
-from synnefo_light.manifest import Manifest, encode
+from synnefo_light.manifest import Manifest, Source, encode
 
 
 class DiskState(enum.Enum):
@@ -83,24 +83,41 @@ def create(
         targets += _open_disks(planned[1:], opened)
         image = helper if needs_helper(parameters, helper.tasks) else None
         choice = accel.choose(image, settings) if image else None
-        nonce = secrets.token_hex(16)
-        sizes = [target.size for target in targets]
-        manifest = plan_manifest(env, parameters, settings, sizes=sizes, image=helper, nonce=nonce)
-        framed = encode(manifest) if manifest else None
-        source = _open_source(parameters, settings, opened)
         limit = min(targets[0].size, planned[0].size or targets[0].size)
-        if source is not None:
-            check_size(parameters.image, size=source.size, disk=limit, instance=env.instance)
+        source, signature = _open_source(env, parameters, settings, opened, limit)
+        manifest = plan_manifest(
+            env,
+            parameters,
+            settings,
+            sizes=[target.size for target in targets],
+            image=helper,
+            nonce=secrets.token_hex(16),
+            source=_to_convert(parameters, source),
+            answer_file=intake.answer_file(parameters, settings),
+        )
+        framed = encode(manifest) if manifest else None
         reporter.started(_started(env, parameters, source, limit))
+        staged: int | None = None
+        brought = time.monotonic()
+        if source is not None and parameters.converts:
+            reporter.step = "copy"
+            staged = intake.stage_image(
+                source, parameters, settings, opened, signature=signature, progress=reporter.copying
+            )
         if copies and env.reinstall:
             undo.callback(_wipe, targets[0], state)
-        copied, copy_ms = _copy(source, targets[0], parameters, reporter)
+        copied = _bring(source, targets[0], parameters, settings, signature, reporter)
+        copy_ms = _ms(brought) if source is not None else 0
+        if source is not None:
+            reporter.copied(CopyDone(written=copied.written, copy_ms=copy_ms))
         ran: Ran | None = None
         if image and choice and manifest and framed:
             reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
             if not copies:
                 state.disk = DiskState.KEPT
-            ran = _customise(image, choice.accel, manifest, framed, planned, targets, settings, reporter, console)
+            disks = _vm_disks(planned, targets, staged)
+            largest = max(target.size for target in targets)
+            ran = _customise(image, choice.accel, manifest, framed, disks, largest, settings, reporter, console)
         reporter.step = "sync"
         for target, disk in zip(targets, planned, strict=True):
             if not disk.readonly:
@@ -137,7 +154,8 @@ def rename(env: OsEnv, parameters: Parameters, settings: Settings, image: Helper
         choice = accel.choose(image, settings)
         reporter = Reporter(env.instance, image="", spool=None, journal=None)
         reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
-        _customise(image, choice.accel, manifest, encode(manifest), planned, targets, settings, reporter, console)
+        disks = _vm_disks(planned, targets, None)
+        _customise(image, choice.accel, manifest, encode(manifest), disks, sizes[0], settings, reporter, console)
         targets[0].sync()
         return True
 
@@ -176,26 +194,27 @@ def _open_disks(planned: Sequence[PlannedDisk], opened: contextlib.ExitStack) ->
     return [opened.enter_context(open_target(d.path, size=d.size, readonly=d.readonly)) for d in planned]
 
 
-def _open_source(parameters: Parameters, settings: Settings, opened: contextlib.ExitStack) -> OpenImage | None:
-    """The image ready to be read; None for `null`."""
-    source = parameters.source
-    if isinstance(source, LocalImage):
-        if source.deprecated:
-            logger.warning("img_id=%s file: is deprecated; say local://NAME", parameters.image)
-        return opened.enter_context(open_local(source, settings.image_dir))
-    if isinstance(source, HttpImage):
-        # Only here: requests costs as much memory and time to import as all the rest.
-        from snf_image_host.sources.http import open_http
+def _open_source(
+    env: OsEnv, parameters: Parameters, settings: Settings, opened: contextlib.ExitStack, limit: int
+) -> tuple[OpenImage | None, bytes | None]:
+    """The image ready to be read, and its signature; None for `null`. Raises UserError when it cannot fit."""
+    if isinstance(parameters.source, NoImage):
+        return None, None
+    signature = intake.signature_of(parameters, settings)
+    source = open_source(parameters.source, settings, opened)
+    if parameters.converts:
+        intake.check_staging(source, settings, image=parameters.image)
+    lead = intake.lead_of(parameters.image_format)
+    # How large a converted image is, only the VM may find out.
+    size = min(source.size, limit) if parameters.converts else source.size
+    check_size(parameters.image, size=size, lead=lead, disk=limit, instance=env.instance)
+    return source, signature
 
-        return opened.enter_context(
-            open_http(
-                source,
-                networks=settings.http_networks,
-                timeout_s=settings.http_timeout_s,
-                limit_s=settings.http_limit_s,
-            )
-        )
-    return None
+
+def _to_convert(parameters: Parameters, source: OpenImage | None) -> Source | None:
+    if source is None or not parameters.converts:
+        return None
+    return Source(format=parameters.source_format, compression=parameters.compression, size=source.size)
 
 
 def _started(env: OsEnv, parameters: Parameters, source: OpenImage | None, limit: int) -> Started:
@@ -208,17 +227,30 @@ def _started(env: OsEnv, parameters: Parameters, source: OpenImage | None, limit
     )
 
 
-def _copy(source: OpenImage | None, target: Target, parameters: Parameters, reporter: Reporter) -> tuple[Copied, int]:
+def _bring(
+    source: OpenImage | None,
+    target: Target,
+    parameters: Parameters,
+    settings: Settings,
+    signature: bytes | None,
+    reporter: Reporter,
+) -> Copied:
+    """Write the image onto the disk, or clear the disk for the VM that will."""
     if source is None:
-        return Copied(written=0, received=0, size=0), 0
-    begun = time.monotonic()
+        return Copied(written=0, received=0, size=0)
     reporter.step = "copy"
-    copied = copy(
-        source.chunks(), size=source.size, target=target, checksum=parameters.checksum, progress=reporter.copying
-    )
-    spent = _ms(begun)
-    reporter.copied(CopyDone(written=copied.written, copy_ms=spent))
-    return copied, spent
+    if parameters.converts:
+        target.erase()
+        return Copied(written=0, received=source.size, size=source.size)
+    return intake.copy_image(source, target, parameters, settings, signature=signature, progress=reporter.copying)
+
+
+def _vm_disks(planned: Sequence[PlannedDisk], targets: Sequence[Target], staged: int | None) -> list[VmDisk]:
+    disks = [
+        VmDisk(serial=f"snf-disk{d.index}", fd=t.fd, readonly=d.readonly, block=t.block)
+        for d, t in zip(planned, targets, strict=True)
+    ]
+    return disks + ([VmDisk(serial=SOURCE_SERIAL, fd=staged, readonly=True)] if staged is not None else [])
 
 
 def _customise(
@@ -226,19 +258,14 @@ def _customise(
     how: Accel,
     manifest: Manifest,
     framed: bytes,
-    planned: Sequence[PlannedDisk],
-    targets: Sequence[Target],
+    disks: Sequence[VmDisk],
+    largest: int,
     settings: Settings,
     reporter: Reporter,
     console: ConsoleLog,
 ) -> Ran:
-    limit = limit_of(settings, how)
-    largest = max(target.size for target in targets)
+    limit = limit_of(settings, how, converts=manifest.source is not None)
     vm = plan_vm(image, settings, accel=how, mode="run", limit_s=limit, largest_disk=largest)
-    disks = [
-        VmDisk(serial=f"snf-disk{d.index}", fd=t.fd, readonly=d.readonly, block=t.block)
-        for d, t in zip(planned, targets, strict=True)
-    ]
     tasks = [task.name for task in image.tasks]
     conversation = Conversation(version=image.version, nonce=manifest.nonce, tasks=tasks, skip=manifest.skip)
     return launch(

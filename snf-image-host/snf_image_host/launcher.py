@@ -16,13 +16,12 @@ file that never touches a host disk. What comes back are sockets: console, messa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import selectors
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +29,7 @@ import psutil
 
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.interrupts import undisturbed
+from snf_image_host.memory import sealed_memory
 from snf_image_host.vm import MANIFEST_SERIAL, ROOT_SERIAL, RSS_MIB, Vm, VmDisk, plan_command
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.log import escape, logger
@@ -73,7 +73,7 @@ def launch(
         stack.callback(os.close, root)
         all_disks = [VmDisk(serial=ROOT_SERIAL, fd=root, readonly=True)]
         if manifest is not None:
-            fd = stack.enter_context(sealed_memory(manifest))
+            fd = stack.enter_context(sealed_memory(manifest, name="snf-manifest"))
             all_disks.append(VmDisk(serial=MANIFEST_SERIAL, fd=fd, readonly=True))
         all_disks += disks
         return _run(vm, all_disks, stack, conversation=conversation, console=console, on_message=on_message)
@@ -144,28 +144,6 @@ def _run(
     if returncode != 0:
         raise HelperFailed(_ended_badly(returncode, bytes(errors), conversation))
     return Ran(duration_ms=_ms_since(started), boot_ms=boot_ms, cpu_ms=watch.cpu_ms, peak_rss=watch.peak_rss)
-
-
-@contextlib.contextmanager
-def sealed_memory(content: bytes) -> Iterator[int]:
-    """A read-only descriptor of `content` in memory, which nobody can change or grow any more."""
-    writable = os.memfd_create("snf-manifest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with os.fdopen(os.dup(writable), "wb") as file:
-            file.write(content)
-        fcntl.fcntl(
-            writable,
-            fcntl.F_ADD_SEALS,
-            fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
-        )
-        # QEMU matches the access mode of a descriptor with that of the disk, so it needs one opened read-only.
-        fd = os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(writable)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _listen(sinks: dict[socket.socket, Callable[[bytes], None]]) -> Generator[None, None, None]:
@@ -249,7 +227,7 @@ class _Watch:
 
 def _late(vm: Vm, conversation: Conversation) -> str:
     where = f" (in the task {conversation.running})" if conversation.running else ""
-    key = f"{vm.accel}_limit_s"
+    key = "convert_limit_s" if conversation.running == "convert" else f"{vm.accel}_limit_s"
     return (
         f"the helper VM did not end within {vm.limit_s} s{where} and was killed; {key} in the configuration raises that"
     )

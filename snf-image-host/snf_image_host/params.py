@@ -1,4 +1,4 @@
-"""The OS parameters. One table declares each: its name, meaning, values, default, and whether it is served yet.
+"""The OS parameters. One table declares each: its name, meaning, values and default.
 
 From it come `verify`, `parameters.list`, the table of snf-image(7) (held to it by a test) and what `create` is given.
 Every class of Ganeti parameter is accepted (public, private, secret): all arrive the same way.
@@ -6,22 +6,54 @@ Every class of Ganeti parameter is accepted (public, private, secret): all arriv
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
+from snf_image_host.likeness import nearest
 from snf_image_host.personality import parse_personality
-from snf_image_host.properties import Properties, nearest, parse_properties, read_properties
-from snf_image_host.sources import ImageSource, NoImage, parse_img_id
+from snf_image_host.properties import Properties, parse_properties, read_properties, unknown_names
+from snf_image_host.sources import (
+    Fetchable,
+    ImageSource,
+    LocalImage,
+    NoImage,
+    file_name,
+    parse_fetchable,
+    parse_img_id,
+    shown,
+)
+from snf_image_host.values import (
+    Checksum,
+    Signature,
+    optional,
+    parse_addresses,
+    parse_checksum,
+    parse_compression,
+    parse_domains,
+    parse_format,
+    parse_hash,
+    parse_keys,
+    parse_password,
+    parse_product_key,
+    parse_signature,
+    parse_source_format,
+    parse_userdata,
+)
 from synnefo_light.errors import UserError
 from synnefo_light.log import Secret, escape
-from synnefo_light.manifest import ImageFormat, InjectedFile, Password
+from synnefo_light.manifest import Compression, ImageFormat, InjectedFile, Password, SourceFormat
 from synnefo_light.tasks import TaskInfo
 
-KEYS_LIMIT: Final = 64 << 10
-PASSWORD_LIMIT: Final = 511  # bytes: what crypt(3) takes
+#: What the end of an image's name says about its bytes; its content is never asked.
+FORMAT_OF: Final = {f.value: f for f in SourceFormat if f is not SourceFormat.RAW}
+COMPRESSION_OF: Final = {
+    "gz": Compression.GZIP,
+    "xz": Compression.XZ,
+    "zst": Compression.ZSTD,
+    "zstd": Compression.ZSTD,
+    "bz2": Compression.BZIP2,
+}
 
 T = TypeVar("T")
 
@@ -39,7 +71,6 @@ class Parameter(Generic[T]):
     summary: str  # one line: parameters.list and the man page
     parse: Callable[[str], T]
     default: str = "none"
-    served: bool = True
 
     def of(self, given: Mapping[str, str]) -> T | None:
         """Its value in `given`, None if it is not there. Raises ParameterError."""
@@ -52,111 +83,31 @@ class Parameter(Generic[T]):
             raise ParameterError(f"{self.name}: {e}") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checksum:
-    algorithm: Literal["sha256", "sha512"]
-    hexdigest: str
-
-
-def _format(text: str) -> ImageFormat:
-    if text in (ImageFormat.EXTDUMP.value, ImageFormat.NTFSDUMP.value):
-        raise ValueError(f"the format {text} comes later; give diskdump")
-    if text != ImageFormat.DISKDUMP.value:
-        raise ValueError(f"'{escape(text, limit=80)}' is not a format; give diskdump")
-    return ImageFormat.DISKDUMP
-
-
-def _password(text: str) -> Secret:
-    if not text:
-        raise ValueError("it is empty; give a password, or leave the parameter out to keep the image's")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError("it is not UTF-8") from None
-    if size > PASSWORD_LIMIT:
-        raise ValueError(f"it has {size} bytes, at most {PASSWORD_LIMIT} are accepted")
-    return Secret(text)
-
-
-def _hash(text: str) -> Secret:
-    if not text.startswith("$") and text not in ("*", "!"):
-        raise ValueError(
-            "it is no hash of crypt(5), which begins with $; give one, * or ! to lock the password, or img_passwd"
-        )
-    return Secret(text)
-
-
-def _keys(text: str) -> str:
-    if len(text) > KEYS_LIMIT:
-        raise ValueError(f"it has {len(text)} characters, at most {KEYS_LIMIT} are accepted")
-    for n, line in enumerate(text.splitlines(), 1):
-        if not line.replace("\t", " ").isprintable():
-            raise ValueError(f"line {n} has control characters")
-        if line.strip() and not line.lstrip().startswith("#") and len(line.split()) < 2:
-            raise ValueError(f"line {n} is not a public key (TYPE KEY COMMENT, as in sshd(8))")
-    return text.rstrip("\n") + "\n" if text.strip() else ""
-
-
-def _checksum(text: str) -> Checksum:
-    match = re.fullmatch(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", text.lower())
-    if match is None:
-        raise ValueError(f"'{escape(text, limit=80)}' is neither sha256: with 64 nor sha512: with 128 hex digits")
-    algorithm = cast(Literal["sha256", "sha512"], match[1] or match[3])
-    return Checksum(algorithm=algorithm, hexdigest=match[2] or match[4])
-
-
-def _addresses(text: str) -> tuple[str, ...]:
-    return tuple(_address(word) for word in _words(text))
-
-
-def _address(word: str) -> str:
-    if "%" in word:
-        raise ValueError(
-            f"'{escape(word, limit=80)}' has a scope, which holds on one machine only; leave out the % part"
-        )
-    try:
-        return str(ipaddress.ip_address(word))
-    except ValueError:
-        raise ValueError(f"'{escape(word, limit=80)}' is not an address") from None
-
-
-def _domains(text: str) -> tuple[str, ...]:
-    for word in _words(text):
-        if len(word) > 253 or not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", p) for p in word.split(".")):
-            raise ValueError(f"'{escape(word, limit=80)}' is not a domain name")
-    return tuple(_words(text))
-
-
-def _words(text: str) -> list[str]:
-    words = text.replace(",", " ").split()
-    if len(words) > 16:
-        raise ValueError(f"it has {len(words)} entries, at most 16 are accepted")
-    return words
-
-
-def _later(text: str) -> None:
-    if text:
-        raise ValueError("this parameter comes later; leave it out")
-
-
 IMG_ID = Parameter(
     name="img_id",
-    kind="NAME, local://NAME, http(s)://..., null",
-    summary="image: file of the node's image folder, http(s) address, or null to copy nothing",
+    kind="NAME, local://NAME, http(s)://..., ftp(s)://..., null",
+    summary="image: file of the node's image folder, http(s) or ftp(s) address, or null to copy nothing",
     parse=parse_img_id,
     default="required",
 )
 IMG_FORMAT = Parameter(
-    name="img_format", kind="diskdump", summary="format of the image's bytes", parse=_format, default="required"
+    name="img_format",
+    kind="|".join(f.value for f in ImageFormat),
+    summary="what the image is: a whole disk, or one file system (ext, NTFS) that gets a partition table",
+    parse=parse_format,
+    default="required",
 )
 IMG_PASSWD = Parameter(
-    name="img_passwd", kind="text", summary="password of the users, in clear; better given as secret", parse=_password
+    name="img_passwd",
+    kind="text",
+    summary="password of the users, in clear; better given as secret",
+    parse=parse_password,
 )
 IMG_PASSWD_HASH = Parameter(
-    name="img_passwd_hash", kind="crypt(5) hash", summary="password of the users, ready hashed", parse=_hash
+    name="img_passwd_hash", kind="crypt(5) hash", summary="password of the users, ready hashed", parse=parse_hash
 )
 AUTH_KEYS = Parameter(
-    name="auth_keys", kind="lines", summary="public keys to add to the users' authorized_keys", parse=_keys
+    name="auth_keys", kind="lines", summary="public keys to add to the users' authorized_keys", parse=parse_keys
 )
 IMG_PROPERTIES = Parameter(
     name="img_properties", kind="JSON object", summary="properties of the image", parse=read_properties
@@ -167,43 +118,80 @@ INST_PROPERTIES = Parameter(
 IMG_PERSONALITY = Parameter(
     name="img_personality", kind="JSON array", summary="files to put into the image", parse=parse_personality
 )
+CONFIG_URL = Parameter(
+    name="config_url",
+    kind="URL or NAME",
+    summary="JSON object with further parameters, which overwrite those given here",
+    parse=optional(parse_fetchable),
+)
+OS_PRODUCT_KEY = Parameter(
+    name="os_product_key",
+    kind="five groups of five",
+    summary="product key of Windows",
+    parse=optional(parse_product_key),
+)
+OS_ANSWER_FILE = Parameter(
+    name="os_answer_file",
+    kind="URL or NAME",
+    summary="answer file of Windows, instead of the image's and ours",
+    parse=optional(parse_fetchable),
+)
+CLOUD_USERDATA = Parameter(
+    name="cloud_userdata",
+    kind="base64",
+    summary="user-data of cloud-init; needs the property CLOUD_INIT",
+    parse=optional(parse_userdata),
+)
+IMG_SOURCE_FORMAT = Parameter(
+    name="img_source_format",
+    kind="|".join(f.value for f in SourceFormat),
+    summary="format of the image's bytes, converted in the helper VM",
+    parse=parse_source_format,
+    default="what the name's end says, else raw",
+)
+IMG_COMPRESSION = Parameter(
+    name="img_compression",
+    kind="|".join(c.value for c in Compression),
+    summary="compression of the image's bytes, undone in the helper VM",
+    parse=parse_compression,
+    default="what the name's end says, else none",
+)
 IMG_CHECKSUM = Parameter(
     name="img_checksum",
     kind="sha256:HEX or sha512:HEX",
-    summary="what the image's bytes must sum up to",
-    parse=_checksum,
+    summary="what the image's bytes must sum up to, as they come",
+    parse=parse_checksum,
+)
+IMG_SIGNATURE = Parameter(
+    name="img_signature",
+    kind="URL, NAME or base64:TEXT",
+    summary="detached OpenPGP signature of the image's bytes, as they come",
+    parse=parse_signature,
 )
 DNS_NAMESERVERS = Parameter(
     name="dns_nameservers",
     kind="addresses, separated by blanks",
     summary="name servers to configure",
-    parse=_addresses,
+    parse=parse_addresses,
     default="those of the node's configuration",
 )
 DNS_SEARCH = Parameter(
     name="dns_search",
     kind="domains, separated by blanks",
     summary="search domains to configure",
-    parse=_domains,
+    parse=parse_domains,
     default="those of the node's configuration",
-)
-RESERVED: Final = tuple(
-    Parameter(name=name, kind=kind, summary=summary, parse=_later, served=False)
-    for name, kind, summary in (
-        ("config_url", "URL", "comes later: JSON with further parameters"),
-        ("os_product_key", "five groups of five", "comes later: product key of Windows"),
-        ("os_answer_file", "URL", "comes later: answer file of Windows"),
-        ("cloud_userdata", "base64", "comes later: user-data of cloud-init"),
-    )
 )
 
 PARAMETERS: Final[tuple[Parameter[object], ...]] = cast(
     tuple[Parameter[object], ...],
     (
         *(IMG_ID, IMG_FORMAT, IMG_PASSWD, IMG_PASSWD_HASH, AUTH_KEYS, IMG_PROPERTIES, INST_PROPERTIES),
-        *(IMG_PERSONALITY, IMG_CHECKSUM, DNS_NAMESERVERS, DNS_SEARCH, *RESERVED),
+        *(IMG_PERSONALITY, CONFIG_URL, OS_PRODUCT_KEY, OS_ANSWER_FILE, CLOUD_USERDATA),
+        *(IMG_SOURCE_FORMAT, IMG_COMPRESSION, IMG_CHECKSUM, IMG_SIGNATURE, DNS_NAMESERVERS, DNS_SEARCH),
     ),
 )
+KNOWN: Final = frozenset(p.name for p in PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,54 +199,88 @@ class Parameters:
     """What an instance asks for."""
 
     source: ImageSource
-    image: str  # img_id as given: for people and events
+    image: str  # img_id, as it may be shown: for people and events
+    image_format: ImageFormat
+    source_format: SourceFormat
+    compression: Compression
     checksum: Checksum | None
+    signature: Signature | None
     passwords: tuple[Password, ...]
     auth_keys: str
     properties: Properties
     files: tuple[InjectedFile, ...]
     nameservers: tuple[str, ...] | None
     search: tuple[str, ...] | None
+    product_key: Secret | None
+    answer_file: Fetchable | None
+    userdata: str  # base64
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def converts(self) -> bool:
+        """Whether the helper VM must make a disk out of the image's bytes."""
+        return self.source_format is not SourceFormat.RAW or self.compression is not Compression.NONE
+
+
+def merge(given: Mapping[str, str], preset: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`given`, and `preset` where that is silent. Raises ParameterError for a name that is no parameter."""
+    for name in (*given, *(preset or {})):
+        if name not in KNOWN:
+            raise ParameterError(
+                f"the OS parameter '{escape(name, limit=80)}' is not known{nearest(name, KNOWN, prefix='img_')}"
+            )
+    return {**(preset or {}), **given}
+
+
+def check_values(given: Mapping[str, str]) -> None:
+    """Each value by itself: all that can be said while the rest is still to be fetched. Raises ParameterError."""
+    for parameter in PARAMETERS:
+        parameter.of(given)
 
 
 def parse_parameters(
-    given: Mapping[str, str], *, tasks: Sequence[TaskInfo], preset: Mapping[str, str] | None = None
+    given: Mapping[str, str], *, tasks: Sequence[TaskInfo], strict: bool = True, preset: Mapping[str, str] | None = None
 ) -> Parameters:
     """OS parameters by name; `preset` (of a variant) holds where `given` is silent, `tasks` are those of the helper.
 
-    Raises ParameterError.
+    Not `strict`: properties are read as snf-image did. Raises ParameterError. What config_url names is not looked at.
     """
-    known = {p.name for p in PARAMETERS}
-    for name in (*given, *(preset or {})):
-        if name not in known:
-            raise ParameterError(
-                f"the OS parameter '{escape(name, limit=80)}' is not known{nearest(name, known, prefix='img_')}"
-            )
-    both = {**(preset or {}), **given}
+    both = merge(given, preset)
     if both.get("img_passwd") is not None and both.get("img_passwd_hash") is not None:
         raise ParameterError("img_passwd and img_passwd_hash are both given; give one of them")
-    for reserved in RESERVED:
-        reserved.of(both)
-    source, checksum = IMG_ID.of(both), IMG_CHECKSUM.of(both)
+    source, image_format = IMG_ID.of(both), IMG_FORMAT.of(both)
     if source is None:
         raise ParameterError(
             "img_id is missing: which image is to be deployed? Give -O img_id=NAME,img_format=diskdump"
         )
-    if IMG_FORMAT.of(both) is None:
+    if image_format is None:
         raise ParameterError("img_format is missing; give -O img_format=diskdump")
-    if checksum is not None and isinstance(source, NoImage):
-        raise ParameterError("img_checksum is given, but with img_id=null nothing is copied; leave one of them out")
-    properties = _properties(both, tasks)
+    source_format, compression = _encoding(both, source, image_format)
+    properties, warnings = _properties(both, tasks, image_format, strict=strict)
+    userdata = CLOUD_USERDATA.of(both) or ""
+    if userdata and not properties.cloud_init:
+        raise ParameterError(
+            "cloud_userdata is given, but the property CLOUD_INIT is not yes, so nothing would read it; give "
+            'img_properties={"CLOUD_INIT": "yes"}, or leave it out'
+        )
     return Parameters(
         source=source,
-        image=escape(both["img_id"]),
-        checksum=checksum,
+        image=both["img_id"] if isinstance(source, NoImage | LocalImage) else shown(both["img_id"]),
+        image_format=image_format,
+        source_format=source_format,
+        compression=compression,
+        checksum=IMG_CHECKSUM.of(both),
+        signature=IMG_SIGNATURE.of(both),
         passwords=_passwords(properties.users, IMG_PASSWD.of(both), IMG_PASSWD_HASH.of(both)),
         auth_keys=AUTH_KEYS.of(both) or "",
         properties=properties,
         files=IMG_PERSONALITY.of(both) or (),
         nameservers=DNS_NAMESERVERS.of(both),
         search=DNS_SEARCH.of(both),
+        product_key=OS_PRODUCT_KEY.of(both),
+        answer_file=OS_ANSWER_FILE.of(both),
+        userdata=userdata,
+        warnings=warnings,
     )
 
 
@@ -267,12 +289,54 @@ def render_parameters_list() -> str:
     return "".join(f"{p.name} {p.summary}\n" for p in PARAMETERS)
 
 
-def _properties(both: Mapping[str, str], tasks: Sequence[TaskInfo]) -> Properties:
-    found = {**(IMG_PROPERTIES.of(both) or {}), **(INST_PROPERTIES.of(both) or {})}
+def encoding_of(name: str) -> tuple[SourceFormat, Compression]:
+    """What an image's name says of its bytes: "debian.qcow2", "disk.raw.xz", "disk.gz"."""
+    words = name.lower().split(".")[1:]
+    compression = COMPRESSION_OF.get(words[-1], Compression.NONE) if words else Compression.NONE
+    if compression is not Compression.NONE:
+        words.pop()
+    return FORMAT_OF.get(words[-1], SourceFormat.RAW) if words else SourceFormat.RAW, compression
+
+
+def _encoding(
+    both: Mapping[str, str], source: ImageSource, image_format: ImageFormat
+) -> tuple[SourceFormat, Compression]:
+    by_name = encoding_of(file_name(source))
+    source_format = IMG_SOURCE_FORMAT.of(both) or by_name[0]
+    compression = IMG_COMPRESSION.of(both) or by_name[1]
+    if isinstance(source, NoImage):
+        given = [p.name for p in (IMG_SOURCE_FORMAT, IMG_COMPRESSION, IMG_CHECKSUM, IMG_SIGNATURE) if p.name in both]
+        if given:
+            raise ParameterError(f"{given[0]} is given, but with img_id=null nothing is copied; leave one of them out")
+    if image_format is not ImageFormat.DISKDUMP and (source_format, compression) != (
+        SourceFormat.RAW,
+        Compression.NONE,
+    ):
+        what = source_format.value if source_format is not SourceFormat.RAW else compression.value
+        raise ParameterError(
+            f"img_format is {image_format.value}, which is taken raw and uncompressed only, but the image is {what} "
+            f"(by its name, img_source_format or img_compression); unpack it, or make a diskdump of it"
+        )
+    return source_format, compression
+
+
+def _properties(
+    both: Mapping[str, str], tasks: Sequence[TaskInfo], image_format: ImageFormat, *, strict: bool
+) -> tuple[Properties, tuple[str, ...]]:
+    found: dict[str, str] = {}
+    warnings: list[str] = []
+    for parameter in (IMG_PROPERTIES, INST_PROPERTIES):
+        mine = parameter.of(both) or {}
+        strangers = unknown_names(mine)
+        if strangers and strict:
+            raise ParameterError(f"{parameter.name}: {strangers[0]}")
+        warnings += [f"{parameter.name}: {sentence}; it is left out" for sentence in strangers]
+        found |= mine
     try:
-        return parse_properties(found, tasks)
+        properties = parse_properties(found, tasks, strict=strict, image_format=image_format)
     except ValueError as e:
         raise ParameterError(f"img_properties or inst_properties: {e}") from None
+    return properties, (*warnings, *properties.warnings)
 
 
 def _passwords(users: tuple[str, ...], clear: Secret | None, hashed: Secret | None) -> tuple[Password, ...]:

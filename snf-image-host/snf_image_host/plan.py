@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from snf_image_host.exclusions import FRAME
 from snf_image_host.network import plan_nics
 from snf_image_host.params import Parameters
-from snf_image_host.properties import FRAME
 from snf_image_host.settings import Settings
+from snf_image_host.sources import NoImage
 from snf_image_host.vm import HelperImage
 from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
-from synnefo_light.manifest import Disk, Manifest, encode
-from synnefo_light.tasks import OsFamily, TaskInfo
+from synnefo_light.manifest import CloudInit, Disk, Manifest, Source, Windows, encode
+from synnefo_light.tasks import OsFamily, Phase, TaskInfo
 from synnefo_light.units import MIB, bytes_of
 
 #: What a rename needs; a file system on a logical volume needs it found first.
 RENAMING: Final = frozenset({"mount", "hostname", "umount"})
+#: Families of which nothing can be changed, and why.
+UNSERVED: Final = {
+    OsFamily.OPENBSD: "its disklabels and file systems cannot be written",
+    OsFamily.NETBSD: "its disklabels and file systems cannot be written",
+    OsFamily.WINDOWS_LEGACY: "Windows before Vista is not customised any more",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,34 +69,58 @@ def plan_disks(disks: Sequence[OsDisk], *, swap_disk: int | None) -> tuple[Plann
     return tuple(planned)
 
 
-def check_size(image: str, *, size: int, disk: int, instance: str) -> None:
-    """Raises UserError when an image of `size` bytes does not fit on a disk of `disk` bytes."""
-    if size > disk:
-        needed = -(-size // MIB)
+def check_size(image: str, *, size: int, disk: int, instance: str, lead: int = 0) -> None:
+    """Raises UserError when `lead` bytes and an image of `size` bytes do not fit on a disk of `disk` bytes."""
+    if size == 0:
+        raise UserError(f"the image {image} is empty; put an image there")
+    if lead + size > disk:
+        needed = -(-(lead + size) // MIB)
         raise UserError(
             f"disk 0 of {instance} is {disk // MIB} MiB, but the image {image} needs {needed} MiB; "
             f"ask for --disk 0:size={needed}M or more"
         )
-    if size == 0:
-        raise UserError(f"the image {image} is empty; put an image there")
 
 
 def needs_helper(parameters: Parameters, tasks: Sequence[TaskInfo]) -> bool:
-    """Whether any task is left that does something: mounting and unmounting alone is not worth a VM."""
-    return any(task.name not in parameters.properties.skip and task.name not in FRAME for task in tasks)
+    """Whether there is something to do for a helper VM: mounting and unmounting alone is not worth one."""
+    return parameters.converts or customises(parameters, tasks)
+
+
+def customises(parameters: Parameters, tasks: Sequence[TaskInfo]) -> bool:
+    """Whether any task is left that changes what the image holds."""
+    done = FRAME | parameters.properties.skip
+    return any(task.name not in done for task in tasks if task.phase is not Phase.SOURCE)
 
 
 def plan_manifest(
-    env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], image: HelperImage, nonce: str
+    env: OsEnv,
+    parameters: Parameters,
+    settings: Settings,
+    *,
+    sizes: Sequence[int],
+    image: HelperImage,
+    nonce: str,
+    source: Source | None = None,
+    answer_file: bytes | None = None,
 ) -> Manifest | None:
     """What the helper VM is asked to do; None when it is not needed. Raises UserError.
 
-    `sizes` are the disks' real sizes in bytes, `nonce` goes into the manifest as it is.
+    `sizes` are the disks' real sizes in bytes, `source` is what it is to convert, `answer_file` what was fetched;
+    `nonce` goes into the manifest as it is.
     """
     if not needs_helper(parameters, image.tasks):
         return None
-    version = image.version
-    return _manifest(env.instance, env.nics, parameters, settings, sizes=sizes, version=version, nonce=nonce)
+    return _manifest(
+        env.instance,
+        env.nics,
+        parameters,
+        settings,
+        sizes=sizes,
+        image=image,
+        nonce=nonce,
+        source=source,
+        answer_file=answer_file,
+    )
 
 
 def plan_rename(
@@ -112,19 +145,51 @@ def plan_rename(
         raise UserError(f"{env.instance} cannot be renamed inside: {e}") from None
 
 
-def check_parameters(parameters: Parameters, settings: Settings, tasks: Sequence[TaskInfo]) -> None:
-    """Whether the helper could be asked for this at all, before there is an instance. Raises UserError."""
-    family = parameters.properties.os_family
-    if family not in (None, OsFamily.LINUX) and needs_helper(parameters, tasks):
+def check_parameters(parameters: Parameters, settings: Settings, image: HelperImage) -> None:
+    """Whether this could be done at all, as far as it is known before there is an instance. Raises UserError."""
+    properties, tasks = parameters.properties, image.tasks
+    family = properties.os_family
+    if family in UNSERVED and customises(parameters, tasks):
         raise UserError(
-            f"OSFAMILY is {family.value}, but only linux can be customised yet; "
+            f"OSFAMILY is {family.value}, of which no image can be customised: {UNSERVED[family]}; "
             f'give EXCLUDE_ALL_TASKS="yes" to copy the image and leave it as it is'
         )
-    manifest = _manifest("instance", (), parameters, settings, sizes=(MIB,), version="0", nonce="0" * 32)
+    if family not in (None, OsFamily.LINUX) and properties.swap is not None:
+        raise UserError(f"SWAP is given, but OSFAMILY is {family.value}; only Linux gets swap space")
+    if family is OsFamily.WINDOWS and any(p.hashed is not None for p in parameters.passwords):
+        raise UserError("img_passwd_hash is given, but Windows takes no hashes; give img_passwd")
+    if properties.custom_task is not None and not settings.allow_custom_task:
+        raise UserError(
+            "CUSTOM_TASK is given, but this node does not run such programs; leave it out, or set "
+            "allow_custom_task=true in the configuration where those who may give OS parameters are trusted"
+        )
+    if parameters.converts and not any(task.phase is Phase.SOURCE for task in tasks):
+        raise UserError(
+            f"the image is {_encoded(parameters)}, which this helper VM cannot convert; unpack it to a raw image"
+        )
+    _check_signature(parameters, settings)
+    manifest = _manifest("instance", (), parameters, settings, sizes=(MIB,), image=image, nonce="0" * 32)
     try:
         encode(manifest)
     except ProtocolError as e:
         raise UserError(f"img_personality: {e}") from None
+
+
+def _check_signature(parameters: Parameters, settings: Settings) -> None:
+    if parameters.signature is not None and not settings.signature_keyrings:
+        raise UserError(
+            "img_signature is given, but the node has no keys to check it with; "
+            "name keyrings in signature_keyrings in the configuration"
+        )
+    if parameters.signature is None and settings.signature_required and not isinstance(parameters.source, NoImage):
+        raise UserError(
+            "img_signature is missing: this node deploys signed images only (signature_required); give the signature"
+        )
+
+
+def _encoded(parameters: Parameters) -> str:
+    words = (parameters.source_format.value, parameters.compression.value)
+    return " in ".join(word for word in words if word not in ("raw", "none")) or "raw"
 
 
 def _manifest(
@@ -134,19 +199,28 @@ def _manifest(
     settings: Settings,
     *,
     sizes: Sequence[int],
-    version: str,
+    image: HelperImage,
     nonce: str,
+    source: Source | None = None,
+    answer_file: bytes | None = None,
 ) -> Manifest:
     properties = parameters.properties
     nameservers = parameters.nameservers if parameters.nameservers is not None else settings.nameservers
     search = parameters.search if parameters.search is not None else settings.search
+    customised = customises(parameters, image.tasks)
+    if properties.os_family is OsFamily.WINDOWS and "AssignHostname" in _due(image.tasks, properties.skip):
+        check_windows_name(instance)
+    unasked = frozenset(t.name for t in image.tasks if t.phase is Phase.SOURCE) if source is None else frozenset()
     try:
         return Manifest(
-            helper_version=version,
+            helper_version=image.version,
             nonce=nonce,
             instance=instance,
             hostname=instance,
-            os_family=properties.os_family,
+            image_format=parameters.image_format,
+            source=source,
+            # What is only copied may be of any family: the helper has no say in it.
+            os_family=properties.os_family if customised else None,
             root_partition=properties.root_partition,
             disks=tuple(Disk(index=n, size=size) for n, size in enumerate(sizes)),
             nics=plan_nics(nics, settings, nameservers=nameservers, search=search),
@@ -156,7 +230,45 @@ def _manifest(
             authorized_keys=parameters.auth_keys,
             files=parameters.files,
             swap=properties.swap,
-            skip=properties.skip,
+            cloud_init=CloudInit(userdata=parameters.userdata) if properties.cloud_init else None,
+            nm_networking=properties.nm_networking,
+            custom_task=properties.custom_task,
+            ntfs_resize=properties.ntfs_resize,
+            windows=_windows(parameters, settings, answer_file),
+            skip=properties.skip | unasked,
         )
     except ValueError as e:
         raise UserError(f"this cannot be asked of the helper: {e}") from None
+
+
+def _windows(parameters: Parameters, settings: Settings, answer_file: bytes | None) -> Windows | None:
+    """Also when the family is not known yet: the helper may find Windows."""
+    if parameters.properties.os_family not in (None, OsFamily.WINDOWS):
+        return None
+    return Windows(
+        product_key=parameters.product_key,
+        answer_file=base64.b64encode(answer_file).decode() if answer_file is not None else None,
+        ignore_unattend=parameters.properties.ignore_unattend,
+        timezone=settings.windows_timezone,
+    )
+
+
+def _due(tasks: Sequence[TaskInfo], skip: frozenset[str]) -> set[str]:
+    return {task.snf_image or task.name for task in tasks if task.name not in skip}
+
+
+def check_windows_name(instance: str) -> None:
+    """Raises UserError when the instance's name, up to its first dot, cannot be a Windows computer's (NetBIOS)."""
+    name = instance.partition(".")[0]
+    if len(name) > 15:
+        why = f"has {len(name)} characters, and a computer's name has at most 15"
+    elif name.isdigit():
+        why = "has digits only, which no computer's name may"
+    elif re.fullmatch(r"[A-Za-z0-9-]+", name) is None:
+        why = "has other characters than letters, digits and -"
+    else:
+        return
+    raise UserError(
+        f"{instance} cannot be the name of a Windows: {name} {why}; name the instance otherwise, or give "
+        f'EXCLUDE_TASK_ASSIGNHOSTNAME="yes"'
+    )

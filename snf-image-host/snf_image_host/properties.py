@@ -1,37 +1,43 @@
 """Image properties: img_properties, and inst_properties over it. One table declares them all.
 
 Names are case-insensitive as in snf-image. Other than there, a boolean that is none and a name that nobody knows are
-errors: what is misspelt would otherwise be ignored in silence.
+errors: what is misspelt would otherwise be ignored in silence. The setting strict_properties = false brings back
+snf-image's leniency, with a warning for each.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from snf_image_host.exclusions import TASK_PREFIX, excluded
+from snf_image_host.likeness import nearest
 from synnefo_light.log import escape
-from synnefo_light.manifest import HASHING_METHODS, HashingMethod, Swap
+from synnefo_light.manifest import HASHING_METHODS, HashingMethod, ImageFormat, Swap
 from synnefo_light.records import RecordError, load_json
-from synnefo_light.tasks import Group, OsFamily, TaskInfo
+from synnefo_light.tasks import OsFamily, TaskInfo
 
-LIMIT: Final = 64 << 10
-TASK_PREFIX: Final = "EXCLUDE_TASK_"
+LIMIT: Final = 256 << 10
+SCRIPT_LIMIT: Final = 128 << 10
 YES: Final = frozenset({"yes", "true", "1", "on", "set"})
 NO: Final = frozenset({"no", "false", "0", "off", "unset"})
+WINDOWS_FAMILIES: Final = (OsFamily.WINDOWS, OsFamily.WINDOWS_LEGACY)
 
-#: served: done now. later: "no" is accepted, "yes" and values are refused. informative: said about the image, no order.
-Status = Literal["served", "later", "informative"]
+NtfsResize = Literal["boot", "offline", "offline-nocheck"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
+    """One property. An informative one says something about the image, and nothing follows from it."""
+
     name: str
     kind: str
     summary: str
-    status: Status = "served"
     default: str = ""
+    informative: bool = False
 
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -51,7 +57,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         name="USERS",
         kind="names, separated by blanks",
         summary="users that get the password and the keys",
-        default="root",
+        default="root; Administrator where OSFAMILY is windows",
     ),
     Property(
         name="PASSWD_HASHING_METHOD",
@@ -61,28 +67,26 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     ),
     Property(
         name="SWAP",
-        kind="PARTITION:MiB, or a disk's letter",
-        summary="make swap: a partition at the end of the first disk, or a whole disk (b is the second)",
+        kind="PARTITION:MiB, a disk's letter, or file:MiB",
+        summary="make swap: a partition at the end of the first disk, a whole disk (b is the second), or a file",
         default="none",
     ),
-    Property(name="EXCLUDE_ALL_TASKS", kind="boolean", summary="copy only; no helper VM is started", default="no"),
-    Property(
-        name="EXCLUDE_MOUNTED_TASKS",
-        kind="boolean",
-        summary="leave the image's files alone; grow partition and file system only",
-        default="no",
-    ),
-    Property(
-        name="EXCLUDE_FILESYSTEMRESIZE_TASKS",
-        kind="boolean",
-        summary="do not grow the file system",
-        default="no",
-    ),
-    Property(
-        name="EXCLUDE_TASK_<NAME>",
-        kind="boolean",
-        summary="leave out the task of this name, ours or snf-image's; see TASKS",
-        default="no",
+    *(
+        Property(name=name, kind=kind, summary=summary, default="no")
+        for name, kind, summary in (
+            ("CLOUD_INIT", "boolean", "write input for cloud-init instead of changing system files"),
+            ("NM_NETWORKING", "boolean", "write NetworkManager's keyfiles, whatever the image seems to use"),
+            ("OFFLINE_NTFSRESIZE", "boolean", "grow NTFS in the helper VM, not at the first boot"),
+            ("OFFLINE_NTFSRESIZE_NOCHECK", "boolean", "the same, also for a file system that is marked dirty"),
+            ("IGNORE_UNATTEND", "boolean", "replace the image's answer file (Windows)"),
+            ("USE_DEFAULT_UNATTEND", "boolean", "old name of IGNORE_UNATTEND"),
+            ("CUSTOM_TASK", "base64", "a program run in the helper VM, where allow_custom_task lets it"),
+            ("ALLOW_MOUNTED_TASK_OVERWRITING", "boolean", "refused: the helper VM runs no program of an image"),
+            ("EXCLUDE_ALL_TASKS", "boolean", "copy only; a raw image needs no helper VM then"),
+            ("EXCLUDE_MOUNTED_TASKS", "boolean", "leave the image's files alone; grow partition and file system only"),
+            ("EXCLUDE_FILESYSTEMRESIZE_TASKS", "boolean", "do not grow the file system"),
+            ("EXCLUDE_TASK_<NAME>", "boolean", "leave out the task of this name, ours or snf-image's; see TASKS"),
+        )
     ),
     Property(
         name="DO_SYNC",
@@ -91,35 +95,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         default="yes",
     ),
     *(
-        Property(name=name, kind=kind, summary=summary, status="later", default="no")
-        for name, kind, summary in (
-            ("CLOUD_INIT", "boolean", "write input for cloud-init instead of system files"),
-            ("NM_NETWORKING", "boolean", "use NetworkManager's files"),
-            ("CUSTOM_TASK", "base64", "a script of the image's owner, run in the helper VM"),
-            ("ALLOW_MOUNTED_TASK_OVERWRITING", "boolean", "run the image's own programs in the helper VM"),
-            ("IGNORE_UNATTEND", "boolean", "replace the image's answer file (Windows)"),
-            ("USE_DEFAULT_UNATTEND", "boolean", "old name of IGNORE_UNATTEND"),
-            ("OFFLINE_NTFSRESIZE", "boolean", "grow NTFS in the helper VM"),
-            ("OFFLINE_NTFSRESIZE_NOCHECK", "boolean", "the same for a file system that is marked dirty"),
-        )
-    ),
-    *(
-        Property(name=name, kind="text", summary="said about the image; nothing follows from it", status="informative")
+        Property(name=name, kind="text", summary="said about the image; nothing follows from it", informative=True)
         for name in ("DESCRIPTION", "GUI", "KERNEL", "OS", "OSVERSION", "REMOTE_CONNECTION", "SORTORDER")
     ),
 )
 _TABLE: Final[Mapping[str, Property]] = {p.name: p for p in PROPERTIES}
-#: These two frame all the others; alone they are never left out.
-FRAME: Final = frozenset({"mount", "umount"})
-
-
-def exclusions(tasks: Iterable[TaskInfo]) -> dict[str, frozenset[str]]:
-    """What each EXCLUDE_TASK_ property leaves out: by our name of a task or snf-image's, which several may share."""
-    found: dict[str, frozenset[str]] = {}
-    for task in tasks:
-        for name in {task.name.upper(), (task.snf_image or task.name).upper()} if task.name not in FRAME else ():
-            found[f"{TASK_PREFIX}{name}"] = found.get(f"{TASK_PREFIX}{name}", frozenset()) | {task.name}
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +109,17 @@ class Properties:
     users: tuple[str, ...] = ("root",)
     hashing: HashingMethod = "sha512"
     swap: Swap | None = None
-    skip: frozenset[str] = field(default_factory=frozenset)  # our task names
+    cloud_init: bool = False
+    nm_networking: bool = False
+    ntfs_resize: NtfsResize = "boot"
+    ignore_unattend: bool = False
+    custom_task: str | None = None  # base64
+    skip: frozenset[str] = frozenset()  # our task names
+    warnings: tuple[str, ...] = ()  # what was let through, with strict=False
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """A JSON object of properties as {NAME: value}, known names only; tasks are looked at by `parse_properties`.
-
-    Raises ValueError with a sentence.
-    """
+    """A JSON object of properties as {NAME: value}. Raises ValueError with a sentence."""
     data = load_json(text.encode("utf-8", "surrogateescape"), limit=LIMIT)
     if not isinstance(data, dict):
         raise RecordError("it is not a JSON object of names and values")
@@ -144,45 +127,89 @@ def read_properties(text: str) -> dict[str, str]:
     for given, value in data.items():
         name = given.upper()
         if name in found:
-            raise RecordError(f"the property {name} stands twice")
-        _check_name(given, name)
+            raise RecordError(f"the property {escape(name, limit=80)} stands twice")
         found[name] = _stringified(name, value)
     return found
 
 
-def parse_properties(found: Mapping[str, str], tasks: Sequence[TaskInfo]) -> Properties:
-    """What `read_properties` gave, as orders to a helper with these tasks. Raises ValueError naming the property."""
-    for name, value in found.items():
-        _refuse_later(name, value)
+def unknown_names(found: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each property that nobody knows; tasks are looked at by `parse_properties`."""
+    known = [n for n in _TABLE if not _TABLE[n].informative]
+    strangers = (name for name in found if not (name in _TABLE or name.startswith(TASK_PREFIX)))
+    return tuple(f"the property '{escape(n, limit=80)}' is not known{nearest(n, known)}" for n in strangers)
+
+
+def parse_properties(
+    found: Mapping[str, str],
+    tasks: Sequence[TaskInfo],
+    *,
+    strict: bool = True,
+    image_format: ImageFormat = ImageFormat.DISKDUMP,
+) -> Properties:
+    """What `read_properties` gave, as orders to a helper with these tasks. Raises ValueError naming the property.
+
+    extdump and ntfsdump imply the family and the root partition. Not `strict`: snf-image's reading of booleans.
+    """
+    said = _Booleans(found, strict=strict)
+    family = _implied(_os_family(found.get("OSFAMILY")), image_format)
+    root = _number(found, "ROOT_PARTITION", 1, 128)
+    if image_format is not ImageFormat.DISKDUMP:
+        if root not in (None, 1):
+            raise ValueError(
+                f"ROOT_PARTITION is {root}, but an {image_format.value} has partition 1 only; leave it out"
+            )
+        root = 1
+    if said.yes("ALLOW_MOUNTED_TASK_OVERWRITING"):
+        raise ValueError(
+            "ALLOW_MOUNTED_TASK_OVERWRITING is not served: it runs programs of the image, with the powers of the "
+            "helper itself; leave it out, and give what is to be run as CUSTOM_TASK"
+        )
+    said.yes("DO_SYNC")
+    ignore = [said.yes(name) for name in ("IGNORE_UNATTEND", "USE_DEFAULT_UNATTEND")]
     return Properties(
-        os_family=_os_family(found.get("OSFAMILY")),
-        root_partition=_number(found, "ROOT_PARTITION", 1, 128),
-        users=_users(found.get("USERS")),
+        os_family=family,
+        root_partition=root,
+        users=_users(found.get("USERS"), family),
         hashing=_hashing(found.get("PASSWD_HASHING_METHOD")),
         swap=_swap(found.get("SWAP")),
-        skip=_skip(found, tasks),
+        cloud_init=said.yes("CLOUD_INIT"),
+        nm_networking=said.yes("NM_NETWORKING"),
+        ntfs_resize=_ntfs_resize(said),
+        ignore_unattend=any(ignore),
+        custom_task=_custom_task(found.get("CUSTOM_TASK")),
+        skip=excluded(found, tasks, said.yes, said.object_to),
+        warnings=tuple(said.warnings),
     )
 
 
-def boolean(name: str, value: str) -> bool:
-    """snf-image's words for yes and no, and no others."""
-    word = value.lower()
-    if word in YES or word in NO:
-        return word in YES
-    raise ValueError(f"{name} is '{escape(value, limit=80)}', which is neither yes nor no")
+class _Booleans:
+    """The properties that are yes or no, and what there is to object to.
 
+    Without `strict` empty is no and any other word yes, as in snf-image.
+    """
 
-def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """ "; did you mean X?", or nothing. What all begin with says nothing about likeness."""
-    close = difflib.get_close_matches(name.removeprefix(prefix), [k.removeprefix(prefix) for k in known], cutoff=0.7)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""
+    def __init__(self, found: Mapping[str, str], *, strict: bool) -> None:
+        self._found = found
+        self._strict = strict
+        self.warnings: list[str] = []
 
+    def yes(self, name: str) -> bool:
+        value = self._found.get(name)
+        if value is None:
+            return False
+        word = value.lower()
+        if word in YES or word in NO:
+            return word in YES
+        self.object_to(
+            f"{name} is '{escape(value, limit=80)}', which is neither yes nor no",
+            f"; it is taken as {'yes' if value else 'no'}",
+        )
+        return bool(value)
 
-def _check_name(given: str, name: str) -> None:
-    if name in _TABLE or name.startswith(TASK_PREFIX):
-        return
-    known = [n for n in _TABLE if _TABLE[n].status != "informative"]
-    raise RecordError(f"the property '{escape(given, limit=80)}' is not known{nearest(name, known)}")
+    def object_to(self, sentence: str, instead: str = "; it is left out") -> None:
+        if self._strict:
+            raise ValueError(sentence)
+        self.warnings.append(sentence + instead)
 
 
 def _stringified(name: str, value: object) -> str:
@@ -190,15 +217,7 @@ def _stringified(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, str | int):
         return str(value)
-    raise RecordError(f"the value of {name} is neither text, a number nor true or false")
-
-
-def _refuse_later(name: str, value: str) -> None:
-    known = _TABLE.get(name)
-    if known is None or known.status != "later" or not value:
-        return
-    if known.kind != "boolean" or boolean(name, value):
-        raise ValueError(f"{name} ({known.summary}) comes later; leave it out")
+    raise RecordError(f"the value of {escape(name, limit=80)} is neither text, a number nor true or false")
 
 
 def _os_family(value: str | None) -> OsFamily | None:
@@ -211,6 +230,17 @@ def _os_family(value: str | None) -> OsFamily | None:
         raise ValueError(f"OSFAMILY is '{escape(value, limit=80)}', the families are {families}") from None
 
 
+def _implied(given: OsFamily | None, image_format: ImageFormat) -> OsFamily | None:
+    fitting = {ImageFormat.EXTDUMP: (OsFamily.LINUX,), ImageFormat.NTFSDUMP: WINDOWS_FAMILIES}.get(image_format)
+    if fitting is None:
+        return given
+    if given is None:
+        return fitting[0]
+    if given not in fitting:
+        raise ValueError(f"OSFAMILY is {given.value}, but {image_format.value} is for {fitting[0].value}; leave it out")
+    return given
+
+
 def _number(found: Mapping[str, str], name: str, least: int, most: int) -> int | None:
     value = found.get(name)
     if value is None:
@@ -220,9 +250,9 @@ def _number(found: Mapping[str, str], name: str, least: int, most: int) -> int |
     return int(value)
 
 
-def _users(value: str | None) -> tuple[str, ...]:
+def _users(value: str | None, family: OsFamily | None) -> tuple[str, ...]:
     if value is None:
-        return ("root",)
+        return ("Administrator",) if family in WINDOWS_FAMILIES else ("root",)
     users = tuple(dict.fromkeys(value.split()))
     if not users:
         raise ValueError("USERS is empty; name a user, or leave it out for root")
@@ -239,7 +269,7 @@ def _hashing(value: str | None) -> HashingMethod:
 
 
 def _swap(value: str | None) -> Swap | None:
-    """`<partition>:<MiB>`, or a disk as a letter: a is the first, which holds the image."""
+    """`<partition>:<MiB>`, a disk as a letter (a is the first, which holds the image), or `file:<MiB>`."""
     if value is None:
         return None
     if len(value) == 1 and "b" <= value.lower() <= "p":
@@ -247,35 +277,30 @@ def _swap(value: str | None) -> Swap | None:
     partition, colon, size = value.partition(":")
     numbers = {"SWAP's partition": partition, "SWAP's size": size}
     if not colon:
-        raise ValueError(f"SWAP is '{escape(value, limit=80)}', which is neither PARTITION:MiB nor a disk from b to p")
-    return Swap(
-        partition=_number(numbers, "SWAP's partition", 1, 128), size_mib=_number(numbers, "SWAP's size", 1, 1 << 20)
-    )
+        raise ValueError(
+            f"SWAP is '{escape(value, limit=80)}', which is neither PARTITION:MiB, a disk from b to p, nor file:MiB"
+        )
+    size_mib = _number(numbers, "SWAP's size", 1, 1 << 20)
+    if partition.lower() == "file":
+        return Swap(file_mib=size_mib)
+    return Swap(partition=_number(numbers, "SWAP's partition", 1, 128), size_mib=size_mib)
 
 
-def _skip(found: Mapping[str, str], tasks: Sequence[TaskInfo]) -> frozenset[str]:
-    by_name = exclusions(tasks)
-    skip: frozenset[str] = frozenset()
-    for name, value in found.items():
-        if name.startswith(TASK_PREFIX):
-            _check_task(name, by_name)
-            skip |= by_name[name] if boolean(name, value) else frozenset()
-        elif name == "EXCLUDE_ALL_TASKS" and boolean(name, value):
-            skip |= {task.name for task in tasks}
-        elif name in _GROUPS and boolean(name, value):
-            skip |= {task.name for task in tasks if _GROUPS[name] in task.groups}
-    return skip
+def _ntfs_resize(said: _Booleans) -> NtfsResize:
+    offline, nocheck = said.yes("OFFLINE_NTFSRESIZE"), said.yes("OFFLINE_NTFSRESIZE_NOCHECK")
+    if nocheck:
+        return "offline-nocheck"
+    return "offline" if offline else "boot"
 
 
-_GROUPS: Final[Mapping[str, Group]] = {
-    "EXCLUDE_MOUNTED_TASKS": "mounted",
-    "EXCLUDE_FILESYSTEMRESIZE_TASKS": "resize",
-}
-
-
-def _check_task(name: str, by_name: Mapping[str, object]) -> None:
-    if name in ("EXCLUDE_TASK_MOUNTIMAGE", "EXCLUDE_TASK_UMOUNTIMAGE", "EXCLUDE_TASK_MOUNT", "EXCLUDE_TASK_UMOUNT"):
-        raise RecordError(f"{name} alone is not possible; EXCLUDE_MOUNTED_TASKS leaves out all that need the mount")
-    if name not in by_name:
-        shown = escape(name[len(TASK_PREFIX) :], limit=80)
-        raise RecordError(f"the task '{shown}' is not known{nearest(name, by_name, prefix=TASK_PREFIX)}")
+def _custom_task(value: str | None) -> str | None:
+    text = "".join((value or "").split())
+    if not text:
+        return None
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError("CUSTOM_TASK is not base64; encode the program with base64(1)") from None
+    if size > SCRIPT_LIMIT:
+        raise ValueError(f"CUSTOM_TASK has {size} bytes, at most {SCRIPT_LIMIT} are accepted")
+    return text

@@ -7,9 +7,9 @@ from typing import Final
 
 from snf_image_host import deploy, transfer
 from snf_image_host.channel import ConsoleLog
-from snf_image_host.create import Unsuccessful, create, exit_code_of, installed_helper, read_parameters
+from snf_image_host.create import Unsuccessful, create, exit_code_of, installed_helper
 from snf_image_host.interrupts import Interrupted
-from snf_image_host.plan import check_parameters
+from snf_image_host.request import read_parameters, verify_parameters
 from snf_image_host.settings import Settings
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import os_parameters, os_variant, parse_os_env
@@ -20,8 +20,7 @@ Environ = Mapping[str, str]
 
 def _verify(environ: Environ, settings: Settings) -> None:
     helper = installed_helper(settings)
-    parameters = read_parameters(os_parameters(environ), os_variant(environ), settings, helper)
-    check_parameters(parameters, settings, helper.tasks)
+    verify_parameters(os_parameters(environ), os_variant(environ), settings, helper)
 
 
 def _create(environ: Environ, settings: Settings) -> None:

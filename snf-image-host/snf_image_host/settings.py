@@ -33,9 +33,16 @@ class Settings:
     tcg_limit_s: int = 600
     memory_mib: int = 256
 
-    http_timeout_s: int = 30  # without a byte
+    convert_limit_s: int = 1800  # what the helper VM may take longer when it converts the image
+
+    http_timeout_s: int = 30  # without a byte; http_ keys hold for ftp as well
     http_limit_s: int = 7200  # for the whole image
     http_networks: tuple[str, ...] = ()  # where an image may come from; () = neither special nor the node's own
+
+    staging_dir: Path = Path("/var/cache/snf-image")  # where an image waits that the helper VM is to convert
+    staging_limit_mib: int = 20480
+    signature_keyrings: tuple[str, ...] = ()  # files of public keys, as gpgv(1) reads them
+    signature_required: bool = False
 
     dhcp_tags: tuple[str, ...] = ("auto", "dhcp", "nfdhcpd")
     stateful_dhcpv6_tags: tuple[str, ...] = ("dhcpv6", "stateful_dhcpv6")
@@ -45,11 +52,21 @@ class Settings:
     search: tuple[str, ...] = ()
 
     rename: Literal["hostname", "noop"] = "hostname"
+    strict_properties: bool = True  # False: snf-image's reading of unknown names and words
+    allow_custom_task: bool = False
+    windows_timezone: str = "GMT Standard Time"
 
     def __post_init__(self) -> None:
-        for name in ("kvm_limit_s", "tcg_limit_s", "http_timeout_s", "http_limit_s"):
+        for name in ("kvm_limit_s", "tcg_limit_s", "convert_limit_s", "http_timeout_s", "http_limit_s"):
             _check(1 <= getattr(self, name) <= 86400, f"{name} is not within 1 to 86400 seconds")
         _check(64 <= self.memory_mib <= 4096, "memory_mib is not within 64 to 4096")
+        _check(1 <= self.staging_limit_mib <= 1 << 30, "staging_limit_mib is not within 1 to 1073741824")
+        for text in self.signature_keyrings:
+            _check(text.startswith("/"), f"the keyring {text!r} is not an absolute path")
+        _check(
+            0 < len(self.windows_timezone) <= 80 and self.windows_timezone.isprintable(),
+            "windows_timezone is not the name of a time zone of Windows",
+        )
         for text in self.http_networks:
             ipaddress.ip_network(text)
         for text in self.nameservers:

@@ -28,6 +28,7 @@ _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # <linux/falloc.h>
 _BLKZEROOUT = 0x127F  # <linux/fs.h>: _IO(0x12, 127), argument uint64_t[2]
 _UNSUPPORTED: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EPERM)
 _ZEROS: Final = bytes(MIB)
+STEP: Final = 1 << 30  # of one request to zero: a signal is heard between two
 END: Final = MIB  # what is wiped at either end: partition tables, boot code, the backup of a GPT
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,6 +63,11 @@ class Target:
     def clear(self) -> bool:
         """Make a whole file one hole, if its file system can; False: nothing was done (always on block devices)."""
         return not self.block and self._punched(0, self.size)
+
+    def erase(self) -> None:
+        """Make all of it zeros, so that nothing of what was there is left for whoever writes only data onto it."""
+        for start in range(0, 0 if self.clear() else self.size, STEP):
+            self.zero(start, min(start + STEP, self.size))
 
     def wipe_ends(self) -> None:
         """Zero the first and the last MiB, durably: what is left cannot be booted."""

@@ -22,6 +22,7 @@ Accel = Literal["kvm", "tcg"]
 
 ROOT_SERIAL: Final = "snf-root"
 MANIFEST_SERIAL: Final = "snf-manifest"
+SOURCE_SERIAL: Final = "snf-source"
 SPACE_MIB: Final = 3072  # QEMU's address space besides the guest's memory: stacks of its threads, mostly not touched
 RSS_MIB: Final = 512  # memory that it may really touch besides the guest's; about 60 MiB are usual
 #: The second line is about time only, half a second of an emulated boot: no self-tests of ciphers, and nothing set up
@@ -112,11 +113,7 @@ def plan_vm(
     largest_disk: int,
 ) -> Vm:
     """Whom QEMU runs as and under which limits. Asks the user database only."""
-    try:
-        user = pwd.getpwnam(settings.user)
-    except KeyError:
-        logger.warning("user=%s absent, the helper VM runs as nobody; install the package's user", settings.user)
-        user = pwd.getpwnam("nobody")
+    user = unprivileged(settings)
     groups: tuple[int, ...] = ()
     if accel == "kvm":
         with contextlib.suppress(KeyError):
@@ -133,6 +130,15 @@ def plan_vm(
         gid=user.pw_gid,
         groups=groups,
     )
+
+
+def unprivileged(settings: Settings) -> pwd.struct_passwd:
+    """The user that works on what strangers made; nobody where the package's is absent."""
+    try:
+        return pwd.getpwnam(settings.user)
+    except KeyError:
+        logger.warning("user=%s absent, nobody is used in its place; install the package's user", settings.user)
+        return pwd.getpwnam("nobody")
 
 
 def plan_command(vm: Vm, disks: Sequence[VmDisk], *, console: int, messages: int) -> tuple[str, ...]:
@@ -171,6 +177,7 @@ def plan_command(vm: Vm, disks: Sequence[VmDisk], *, console: int, messages: int
     return tuple(words)
 
 
-def limit_of(settings: Settings, accel: Accel) -> int:
-    """Seconds that a helper VM may take."""
-    return settings.kvm_limit_s if accel == "kvm" else settings.tcg_limit_s
+def limit_of(settings: Settings, accel: Accel, *, converts: bool = False) -> int:
+    """Seconds that a helper VM may take; one that converts an image first may take longer."""
+    limit = settings.kvm_limit_s if accel == "kvm" else settings.tcg_limit_s
+    return limit + (settings.convert_limit_s if converts else 0)

@@ -26,6 +26,5 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         out(f"{parameter.name:<16} {parameter.kind}, default: {parameter.default}\n{'':<16} {parameter.summary}")
     out("\nProperties (img_properties, inst_properties):\n")
     for entry in PROPERTIES:
-        status = "" if entry.status == "served" else f" [{entry.status}]"
-        out(f"{entry.name}{status}: {entry.kind}; {entry.summary}")
+        out(f"{entry.name}: {entry.kind}; {entry.summary}")
     return 0

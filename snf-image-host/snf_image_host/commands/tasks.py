@@ -8,7 +8,7 @@ from typing import Final
 
 from snf_image_host.commands import Out
 from snf_image_host.create import installed_helper
-from snf_image_host.properties import FRAME, exclusions
+from snf_image_host.exclusions import FRAME, exclusions
 from snf_image_host.settings import Settings
 from synnefo_light.records import dump_json, plain
 from synnefo_light.tasks import ALL, Group, TaskInfo

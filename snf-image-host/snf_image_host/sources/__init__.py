@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from synnefo_light.log import escape
 
 CHUNK: Final = 1 << 20
 
-#: Schemes of snf-image that come with later issues of this product.
-LATER: Final = ("pithos", "pithosmap", "ftp", "ftps")
+#: Schemes of the store of images, which is a part of its own: pithos and pithosmap were snf-image's names for it.
+STORE: Final = ("pithos", "pithosmap", "store")
+WEB: Final = ("http", "https")
+FTP: Final = ("ftp", "ftps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +34,18 @@ class HttpImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FtpImage:
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoImage:
     """`null`: nothing is copied, what the disk holds is customised."""
 
 
-ImageSource = LocalImage | HttpImage | NoImage
+#: What has bytes, and so can hold an image, a signature, an answer file or a configuration.
+Fetchable = LocalImage | HttpImage | FtpImage
+ImageSource = Fetchable | NoImage
 
 
 class OpenImage(Protocol):
@@ -49,39 +60,75 @@ class OpenImage(Protocol):
 
 
 def parse_img_id(text: str) -> ImageSource:
-    """`NAME`, `local://NAME`, `file://NAME`, `http(s)://...` or `null`. Raises ValueError with a sentence."""
+    """`NAME`, `local://NAME`, `file://NAME`, `http(s)://...`, `ftp(s)://...` or `null`. Raises ValueError."""
+    if text == "null":
+        return NoImage()
+    return parse_fetchable(text)
+
+
+def parse_fetchable(text: str) -> Fetchable:
+    """The same without `null`. Raises ValueError with a sentence."""
     if not text.isprintable() or len(text) > 4096:
         raise ValueError("it has control characters or is longer than 4096 characters")
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower()
-    if text == "null":
-        return NoImage()
     if not colon:
         return _local(text, deprecated=False)
     if scheme in ("local", "file") and rest.startswith("//"):
         return _local(rest[2:], deprecated=scheme == "file")
-    if scheme in ("http", "https"):
+    if scheme in WEB:
         return HttpImage(url=check_url(text))
-    if scheme in LATER:
-        raise ValueError(f"images of {scheme}: come later; give a file of the image folder or an http(s) address")
+    if scheme in FTP:
+        return FtpImage(url=_check_ftp(text))
+    if scheme in STORE:
+        raise ValueError(
+            f"{scheme}: is the scheme of the store of images, which this version does not have; "
+            f"give a file of the image folder or an http(s) or ftp(s) address"
+        )
     raise ValueError(
-        f"{text!r} is neither a file of the image folder (NAME or local://NAME), an http(s) address, nor null"
+        f"'{shown(text)}' is neither a file of the image folder (NAME or local://NAME), an http(s) or ftp(s) address, "
+        f"nor null"
     )
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, schemes: tuple[str, ...] = WEB) -> str:
     """The URL if a node may ask it; raises ValueError otherwise. Holds for what a server redirects to as well."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as e:
-        raise ValueError(f"{url!r} is not an address: {e}") from None
-    if parts.scheme.lower() not in ("http", "https"):
-        raise ValueError(f"{parts.scheme}: is not a scheme that images are fetched with; only http: and https: are")
+        raise ValueError(f"'{shown(url)}' is not an address: {e}") from None
+    if parts.scheme.lower() not in schemes:
+        allowed = " and ".join(f"{scheme}:" for scheme in schemes)
+        raise ValueError(f"{escape(parts.scheme, limit=20)}: is not a scheme to fetch this with; only {allowed} are")
     if not parts.hostname:
-        raise ValueError(f"{url!r} names no host")
+        raise ValueError(f"'{shown(url)}' names no host")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the address carries a user or password, which everybody who may list instances could read")
+    return url
+
+
+def shown(url: str) -> str:
+    """A URL as a sentence may show it: without its query, where many servers want a secret."""
+    before, mark, _ = url.partition("?")
+    return escape(before, limit=200) + ("?..." if mark else "")
+
+
+def file_name(source: ImageSource) -> str:
+    """The last part of the source's name, of which a suffix may tell the format; empty for `null`."""
+    if isinstance(source, NoImage):
+        return ""
+    path = source.name if isinstance(source, LocalImage) else urlsplit(source.url).path
+    return path.rpartition("/")[2]
+
+
+def _check_ftp(url: str) -> str:
+    check_url(url, FTP)
+    path = unquote_to_bytes(urlsplit(url).path)
+    if not path.strip(b"/"):
+        raise ValueError(f"'{shown(url)}' names no file")
+    if any(byte < 0x20 or byte == 0x7F for byte in path):
+        raise ValueError(f"'{shown(url)}' has control characters in its path")
     return url
 
 

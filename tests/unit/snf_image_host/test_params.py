@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from snf_image_host.params import (
     PARAMETERS,
-    RESERVED,
-    Checksum,
     ParameterError,
+    encoding_of,
     parse_parameters,
     render_parameters_list,
 )
 from snf_image_host.plan import check_parameters
 from snf_image_host.settings import Settings
-from snf_image_host.sources import HttpImage, LocalImage, NoImage
+from snf_image_host.sources import FtpImage, HttpImage, LocalImage, NoImage
+from snf_image_host.values import Checksum, Signature
+from snf_image_host.vm import HelperImage
 
 from synnefo_light.errors import Error
 from synnefo_light.log import Secret
+from synnefo_light.manifest import Compression, ImageFormat, SourceFormat
+from synnefo_light.tasks import OsFamily, Phase
 from tests.task_list import ORDER
 
 TREE = Path(__file__).resolve().parents[3]
 GOOD = {"img_id": "debian-12.raw", "img_format": "diskdump"}
+HELPER = HelperImage(folder=Path("/nowhere"), version="1", tasks=ORDER)
 
 
-def refusal(given: dict[str, str]) -> str:
+def refusal(given: dict[str, str], **settings: Any) -> str:
     with pytest.raises(Error) as caught:
-        check_parameters(parse_parameters(given, tasks=ORDER), Settings(), ORDER)
+        check_parameters(parse_parameters(given, tasks=ORDER), Settings(**settings), HELPER)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -43,6 +48,8 @@ def refusal(given: dict[str, str]) -> str:
         ("file:///var/lib/snf-image/x", LocalImage(name="/var/lib/snf-image/x", deprecated=True)),
         ("http://images.example/x.raw", HttpImage(url="http://images.example/x.raw")),
         ("https://images.example:8443/x?a=b", HttpImage(url="https://images.example:8443/x?a=b")),
+        ("ftp://images.example/pub/x.raw", FtpImage(url="ftp://images.example/pub/x.raw")),
+        ("ftps://images.example:2121/x", FtpImage(url="ftps://images.example:2121/x")),
         ("null", NoImage()),
     ],
 )
@@ -63,12 +70,19 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
         ),
         (
             {"img_id": "gopher://x/y"},
-            "img_id: 'gopher://x/y' is neither a file of the image folder (NAME or local://NAME), an http(s) address, "
-            "nor null",
+            "img_id: 'gopher://x/y' is neither a file of the image folder (NAME or local://NAME), an http(s) or ftp(s) "
+            "address, nor null",
         ),
         (
             {"img_id": "pithos://a/b/c"},
-            "img_id: images of pithos: come later; give a file of the image folder or an http(s) address",
+            "img_id: pithos: is the scheme of the store of images, which this version does not have; "
+            "give a file of the image folder or an http(s) or ftp(s) address",
+        ),
+        ({"img_id": "ftp://h/"}, "img_id: 'ftp://h/' names no file"),
+        ({"img_id": "ftp://h/a%0aDELE%20b"}, "img_id: 'ftp://h/a%0aDELE%20b' has control characters in its path"),
+        (
+            {"img_id": "ftp://u:p@h/x"},
+            "img_id: the address carries a user or password, which everybody who may list instances could read",
         ),
         ({"img_id": "a\nb"}, "img_id: it has control characters or is longer than 4096 characters"),
         ({"img_id": "http:///x"}, "img_id: 'http:///x' names no host"),
@@ -76,8 +90,34 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
             {"img_id": "http://u:p@h/x"},
             "img_id: the address carries a user or password, which everybody who may list instances could read",
         ),
-        ({"img_format": "qcow3"}, "img_format: 'qcow3' is not a format; give diskdump"),
-        ({"img_format": "extdump"}, "img_format: the format extdump comes later; give diskdump"),
+        (
+            {"img_format": "qcow3"},
+            "img_format: 'qcow3' is not a format; give one of diskdump, extdump, ntfsdump",
+        ),
+        (
+            {"img_format": "extdump", "img_id": "x.ext4.xz"},
+            "img_format is extdump, which is taken raw and uncompressed only, but the image is xz (by its name, "
+            "img_source_format or img_compression); unpack it, or make a diskdump of it",
+        ),
+        (
+            {"img_source_format": "vhd"},
+            "img_source_format: 'vhd' is not a format of disk images; give one of raw, qcow2, vmdk, vhdx, vdi",
+        ),
+        (
+            {"img_compression": "lzma"},
+            "img_compression: 'lzma' is not a compression; give one of none, gzip, xz, zstd, bzip2",
+        ),
+        (
+            {"img_id": "null", "img_source_format": "raw"},
+            "img_source_format is given, but with img_id=null nothing is copied; leave one of them out",
+        ),
+        ({"img_signature": "base64:&"}, "img_signature: it is not base64"),
+        ({"img_signature": "base64:"}, "img_signature: it is empty after base64:"),
+        (
+            {"img_signature": "x.sig"},
+            "img_signature is given, but the node has no keys to check it with; "
+            "name keyrings in signature_keyrings in the configuration",
+        ),
         (
             {"img_passwd": ""},
             "img_passwd: it is empty; give a password, or leave the parameter out to keep the image's",
@@ -99,9 +139,27 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
             "dns_nameservers: 'fe80::1%eth0' has a scope, which holds on one machine only; leave out the % part",
         ),
         (
-            {"img_properties": '{"OSFAMILY": "windows"}'},
-            'OSFAMILY is windows, but only linux can be customised yet; give EXCLUDE_ALL_TASKS="yes" to copy the '
-            "image and leave it as it is",
+            {"img_properties": '{"OSFAMILY": "openbsd"}'},
+            "OSFAMILY is openbsd, of which no image can be customised: its disklabels and file systems cannot be "
+            'written; give EXCLUDE_ALL_TASKS="yes" to copy the image and leave it as it is',
+        ),
+        (
+            {"img_properties": '{"OSFAMILY": "windows-legacy"}'},
+            "OSFAMILY is windows-legacy, of which no image can be customised: Windows before Vista is not customised "
+            'any more; give EXCLUDE_ALL_TASKS="yes" to copy the image and leave it as it is',
+        ),
+        (
+            {"img_properties": '{"OSFAMILY": "windows"}', "img_passwd_hash": "$6$x"},
+            "img_passwd_hash is given, but Windows takes no hashes; give img_passwd",
+        ),
+        (
+            {"img_properties": '{"OSFAMILY": "freebsd", "SWAP": "b"}'},
+            "SWAP is given, but OSFAMILY is freebsd; only Linux gets swap space",
+        ),
+        (
+            {"img_properties": '{"CUSTOM_TASK": "eA=="}'},
+            "CUSTOM_TASK is given, but this node does not run such programs; leave it out, or set "
+            "allow_custom_task=true in the configuration where those who may give OS parameters are trusted",
         ),
         ({"auth_keys": "nonsense"}, "auth_keys: line 1 is not a public key (TYPE KEY COMMENT, as in sshd(8))"),
         ({"auth_keys": "ssh-rsa A\x1b[2J"}, "auth_keys: line 1 has control characters"),
@@ -118,8 +176,20 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
             "dns_nameservers: '10.0.0.300' is not an address",
         ),
         ({"dns_search": "-a.example"}, "dns_search: '-a.example' is not a domain name"),
-        ({"cloud_userdata": "eA=="}, "cloud_userdata: this parameter comes later; leave it out"),
-        ({"config_url": "http://x/"}, "config_url: this parameter comes later; leave it out"),
+        (
+            {"cloud_userdata": "eA=="},
+            "cloud_userdata is given, but the property CLOUD_INIT is not yes, so nothing would read it; give "
+            'img_properties={"CLOUD_INIT": "yes"}, or leave it out',
+        ),
+        ({"cloud_userdata": "e A"}, "cloud_userdata: it is not base64"),
+        (
+            {"os_product_key": "12345-ABCDE"},
+            "os_product_key: it is not five groups of five letters and digits with - between them",
+        ),
+        (
+            {"os_answer_file": "file:///../x"},
+            "os_answer_file: '/../x' contains '..', which would lead out of the image folder",
+        ),
         ({"img_colour": "red"}, "the OS parameter 'img_colour' is not known"),
         ({"img_passwrd": "x"}, "the OS parameter 'img_passwrd' is not known; did you mean img_passwd?"),
         ({"img_personality": "{"}, "img_personality: the document is not JSON: "),
@@ -157,8 +227,115 @@ def test_a_password_is_for_each_of_the_users() -> None:
     assert [(p.user, p.clear) for p in passwords] == [("root", Secret("x")), ("admin", Secret("x"))]
 
 
-def test_a_reserved_parameter_that_is_empty_is_not_given() -> None:
-    assert parse_parameters(GOOD | {p.name: "" for p in RESERVED}, tasks=ORDER)
+@pytest.mark.parametrize("name", ["config_url", "os_product_key", "os_answer_file", "cloud_userdata"])
+def test_a_parameter_that_callers_of_snf_image_set_to_nothing_is_not_given(name: str) -> None:
+    assert parse_parameters(GOOD | {name: ""}, tasks=ORDER) == parse_parameters(GOOD, tasks=ORDER)
+
+
+@pytest.mark.parametrize(
+    ("name", "source_format", "compression"),
+    [
+        ("debian.raw", SourceFormat.RAW, Compression.NONE),
+        ("debian", SourceFormat.RAW, Compression.NONE),
+        ("qcow2", SourceFormat.RAW, Compression.NONE),
+        ("debian.img", SourceFormat.RAW, Compression.NONE),
+        ("debian.qcow2", SourceFormat.QCOW2, Compression.NONE),
+        ("Debian.QCOW2", SourceFormat.QCOW2, Compression.NONE),
+        ("debian.vmdk", SourceFormat.VMDK, Compression.NONE),
+        ("debian.vhdx", SourceFormat.VHDX, Compression.NONE),
+        ("debian.vdi", SourceFormat.VDI, Compression.NONE),
+        ("debian.gz", SourceFormat.RAW, Compression.GZIP),
+        ("debian-12.1.raw.xz", SourceFormat.RAW, Compression.XZ),
+        ("debian.raw.zst", SourceFormat.RAW, Compression.ZSTD),
+        ("debian.img.bz2", SourceFormat.RAW, Compression.BZIP2),
+        ("debian.qcow2.gz", SourceFormat.QCOW2, Compression.GZIP),
+        ("debian.gz.qcow2", SourceFormat.QCOW2, Compression.NONE),
+        ("debian.qcow2.sig", SourceFormat.RAW, Compression.NONE),
+    ],
+)
+def test_the_end_of_a_name_says_what_the_bytes_are(
+    name: str, source_format: SourceFormat, compression: Compression
+) -> None:
+    assert encoding_of(name) == (source_format, compression)
+    parsed = parse_parameters(GOOD | {"img_id": f"https://h.example/a.vdi/{name}?x=.xz"}, tasks=ORDER)
+    assert (parsed.source_format, parsed.compression) == (source_format, compression)
+    assert parsed.converts is ((source_format, compression) != (SourceFormat.RAW, Compression.NONE))
+
+
+def test_what_is_given_beats_the_end_of_the_name() -> None:
+    given = GOOD | {"img_id": "x.qcow2.gz", "img_source_format": "raw", "img_compression": "none"}
+    parsed = parse_parameters(given, tasks=ORDER)
+    assert not parsed.converts
+    parsed = parse_parameters(GOOD | {"img_source_format": "vdi"}, tasks=ORDER)
+    assert parsed.source_format is SourceFormat.VDI
+
+
+def test_a_helper_that_cannot_convert_is_not_asked_to() -> None:
+    with pytest.raises(Error, match=r"the image is qcow2 in xz, which this helper VM cannot convert"):
+        helper = HelperImage(
+            folder=Path("/"), version="1", tasks=tuple(t for t in ORDER if t.phase is not Phase.SOURCE)
+        )
+        check_parameters(parse_parameters(GOOD | {"img_id": "x.qcow2.xz"}, tasks=ORDER), Settings(), helper)
+
+
+def test_a_signature_is_an_address_a_name_or_base64() -> None:
+    def of(text: str) -> Signature | None:
+        return parse_parameters(GOOD | {"img_signature": text}, tasks=ORDER).signature
+
+    assert of("base64:aGVs\nbG8=") == Signature(content=b"hello")
+    assert of("debian.raw.sig") == Signature(source=LocalImage(name="debian.raw.sig"))
+    assert of("https://h.example/x.sig") == Signature(source=HttpImage(url="https://h.example/x.sig"))
+
+
+def test_where_signatures_are_required_an_image_without_one_is_refused() -> None:
+    keyrings = ("/etc/synnefo-light/images.gpg",)
+    said = refusal(GOOD, signature_required=True, signature_keyrings=keyrings)
+    assert said.startswith("img_signature is missing: this node deploys signed images only (signature_required)")
+    settings = Settings(signature_required=True, signature_keyrings=keyrings)
+    for good in (GOOD | {"img_signature": "x.sig"}, GOOD | {"img_id": "null"}):
+        check_parameters(parse_parameters(good, tasks=ORDER), settings, HELPER)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "family", "users"),
+    [("extdump", OsFamily.LINUX, ("root",)), ("ntfsdump", OsFamily.WINDOWS, ("Administrator",))],
+)
+def test_a_dump_of_one_file_system_implies_its_family_and_partition(
+    image_format: str, family: OsFamily, users: tuple[str, ...]
+) -> None:
+    parsed = parse_parameters(GOOD | {"img_format": image_format}, tasks=ORDER)
+    assert parsed.image_format is ImageFormat(image_format)
+    found = parsed.properties
+    assert (found.os_family, found.root_partition, found.users) == (family, 1, users)
+
+
+@pytest.mark.parametrize(
+    ("properties", "sentence"),
+    [
+        ('{"OSFAMILY": "windows"}', "OSFAMILY is windows, but extdump is for linux; leave it out"),
+        ('{"ROOT_PARTITION": 2}', "ROOT_PARTITION is 2, but an extdump has partition 1 only; leave it out"),
+    ],
+)
+def test_what_contradicts_a_dump_of_one_file_system_is_refused(properties: str, sentence: str) -> None:
+    said = refusal(GOOD | {"img_format": "extdump", "img_properties": properties})
+    assert said == f"img_properties or inst_properties: {sentence}"
+
+
+def test_no_query_of_an_address_is_shown() -> None:
+    parsed = parse_parameters(GOOD | {"img_id": "https://h.example/x.raw?token=s3cret"}, tasks=ORDER)
+    assert parsed.image == "https://h.example/x.raw?..."
+    assert "s3cret" not in refusal(GOOD | {"img_id": "https://h.example:x/?token=s3cret"})
+
+
+def test_without_strictness_unknown_properties_are_left_out_with_a_warning() -> None:
+    given = GOOD | {"img_properties": '{"COLOUR": "red", "EXCLUDE_TASK_Paint": "yes", "CLOUD_INIT": "sure"}'}
+    parsed = parse_parameters(given, tasks=ORDER, strict=False)
+    assert parsed.properties.cloud_init
+    assert [w.partition(";")[0] for w in parsed.warnings] == [
+        "img_properties: the property 'COLOUR' is not known",
+        "CLOUD_INIT is 'sure', which is neither yes nor no",
+        "the task 'PAINT' is not known",
+    ]
 
 
 def test_inst_properties_override_img_properties() -> None:
@@ -199,7 +376,7 @@ def test_all_of_snf_images_parameters_are_declared() -> None:
         *("img_id", "img_format", "img_passwd", "img_passwd_hash", "auth_keys", "img_properties", "inst_properties"),
         *("img_personality", "config_url", "os_product_key", "os_answer_file", "cloud_userdata"),
     }
-    ours = {"img_checksum", "dns_nameservers", "dns_search"}
+    ours = {"img_checksum", "img_signature", "img_source_format", "img_compression", "dns_nameservers", "dns_search"}
     assert {p.name for p in PARAMETERS} == theirs | ours
 
 
@@ -216,9 +393,9 @@ def test_parameters_list_has_a_name_and_a_summary_on_each_line() -> None:
 
 def test_another_family_than_linux_may_be_copied_as_it_is() -> None:
     given = GOOD | {"img_properties": '{"OSFAMILY": "windows", "EXCLUDE_ALL_TASKS": "yes"}'}
-    check_parameters(parse_parameters(given, tasks=ORDER), Settings(), ORDER)
+    check_parameters(parse_parameters(given, tasks=ORDER), Settings(), HELPER)
 
 
 @pytest.mark.parametrize("given", [{"img_passwd": "ä" * 255 + "x"}, {"img_passwd_hash": "*"}, {"img_passwd_hash": "!"}])
 def test_passwords_just_within_the_rules_are_taken(given: dict[str, str]) -> None:
-    check_parameters(parse_parameters(GOOD | given, tasks=ORDER), Settings(), ORDER)
+    check_parameters(parse_parameters(GOOD | given, tasks=ORDER), Settings(), HELPER)

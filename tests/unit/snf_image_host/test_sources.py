@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from snf_image_host.sources import LocalImage, http
-from snf_image_host.sources.http import AddressRefused, connect, is_own, may_connect
+from snf_image_host.sources import LocalImage, guard
+from snf_image_host.sources.guard import AddressRefused, connect, is_own, may_connect
 from snf_image_host.sources.local import relative_name
 
 from synnefo_light.errors import UserError
@@ -59,7 +59,7 @@ def test_images_do_not_come_from_special_addresses(address: str, *, allowed: boo
 def test_images_do_not_come_from_the_node_itself(monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
     address = ipaddress.ip_address(spelling)
     assert may_connect(address, ())
-    monkeypatch.setattr(http, "is_own", lambda a: str(a) == "203.0.113.7")
+    monkeypatch.setattr(guard, "is_own", lambda a: str(a) == "203.0.113.7")
     assert not may_connect(address, ())
     assert may_connect(address, ("203.0.113.0/24", "2002::/16", "64:ff9b::/96")), "the configuration overrides"
 
