@@ -5,16 +5,20 @@ from typing import Any, Literal
 
 import pytest
 from snf_image_host.params import parse_parameters
-from snf_image_host.plan import check_size, plan_disks, plan_manifest, plan_rename
+from snf_image_host.plan import check_size, check_windows_name, plan_disks, plan_manifest, plan_rename
 from snf_image_host.settings import Settings
 from snf_image_host.vm import HelperImage
 
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, parse_os_env
+from synnefo_light.log import Secret
+from synnefo_light.manifest import CloudInit, Compression, ImageFormat, Source, SourceFormat, Windows
+from synnefo_light.tasks import OsFamily, Phase
 from synnefo_light.units import MIB, MiB
 from tests.task_list import NAMES, ORDER
 
 NONCE = "0123456789abcdef" * 2
+SOURCES = {task.name for task in ORDER if task.phase is Phase.SOURCE}
 DATA = Path(__file__).parents[2] / "data" / "ganeti" / "ganeti-3.0.2-create-three-nics.env"
 WORDS = {"img_id": "debian-12.raw", "img_format": "diskdump"}
 IMAGE = HelperImage(folder=Path("/nowhere"), version="1", tasks=ORDER)
@@ -57,7 +61,7 @@ def test_the_manifest_of_what_ganeti_passed() -> None:
     assert (first.ipv4, first.ipv6, first.nameservers) == ("dhcp", "slaac", ("10.0.0.53",))
     assert (second.ipv4, third.ipv4) == ("dhcp", "dhcp")
     assert manifest.passwords[0].user == "root"
-    assert manifest.skip == frozenset()
+    assert manifest.source is None and manifest.skip == SOURCES
 
 
 def test_without_dns_parameters_the_nodes_configuration_holds() -> None:
@@ -69,8 +73,73 @@ def test_without_dns_parameters_the_nodes_configuration_holds() -> None:
 
 def test_without_any_task_there_is_no_manifest() -> None:
     assert manifest_of({"img_properties": '{"EXCLUDE_ALL_TASKS": "yes"}'}) is None
-    each = ",".join(f'"EXCLUDE_TASK_{t}": "yes"' for t in NAMES if t not in ("mount", "umount"))
+    each = ",".join(f'"EXCLUDE_TASK_{t}": "yes"' for t in NAMES if t not in {"mount", "umount"} | SOURCES)
     assert manifest_of({"img_properties": f"{{{each}}}"}) is None
+
+
+def test_an_image_that_must_be_converted_needs_the_helper_for_that_alone() -> None:
+    source = Source(format=SourceFormat.QCOW2, compression=Compression.NONE, size=MIB)
+    asked = parse_parameters(
+        WORDS | {"img_id": "x.qcow2", "img_properties": '{"EXCLUDE_ALL_TASKS": "yes", "OSFAMILY": "openbsd"}'},
+        tasks=ORDER,
+    )
+    manifest = plan_manifest(env(), asked, Settings(), sizes=[MIB], image=IMAGE, nonce=NONCE, source=source)
+    assert manifest is not None
+    assert manifest.source == source and manifest.skip == set(NAMES) - SOURCES
+    assert manifest.os_family is None, "what is only copied may be of any family"
+
+
+def test_each_order_reaches_the_manifest() -> None:
+    properties = (
+        '{"OSFAMILY": "windows", "CLOUD_INIT": 1, "NM_NETWORKING": 1, "OFFLINE_NTFSRESIZE": 1, "CUSTOM_TASK": "eA==",'
+        '"IGNORE_UNATTEND": "yes"}'
+    )
+    given = {"img_format": "ntfsdump", "os_product_key": "abcde-12345-ABCDE-12345-ABCDE", "cloud_userdata": "eHg="}
+    asked = parse_parameters(WORDS | given | {"img_properties": properties}, tasks=ORDER)
+    settings = Settings(windows_timezone="GTB Standard Time")
+    manifest = plan_manifest(env(), asked, settings, sizes=[MIB], image=IMAGE, nonce=NONCE, answer_file=b"<unattend/>")
+    assert manifest is not None
+    assert (manifest.image_format, manifest.os_family, manifest.root_partition) == (
+        ImageFormat.NTFSDUMP,
+        OsFamily.WINDOWS,
+        1,
+    )
+    assert (manifest.cloud_init, manifest.nm_networking) == (CloudInit(userdata="eHg="), True)
+    assert (manifest.ntfs_resize, manifest.custom_task, manifest.users) == ("offline", "eA==", ("Administrator",))
+    assert manifest.windows == Windows(
+        product_key=Secret("ABCDE-12345-ABCDE-12345-ABCDE"),
+        answer_file="PHVuYXR0ZW5kLz4=",
+        ignore_unattend=True,
+        timezone="GTB Standard Time",
+    )
+
+
+def test_a_linux_is_told_nothing_of_windows() -> None:
+    assert manifest_of({"img_properties": '{"OSFAMILY": "linux"}'}).windows is None
+    assert manifest_of({}).windows == Windows(), "what is not known yet may be Windows"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a-name-of-sixteen", "has 17 characters"),
+        ("12345.example.org", "has digits only"),
+        ("web_1", "has other characters"),
+    ],
+)
+def test_a_name_that_no_windows_can_have_is_refused(name: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        check_windows_name(name)
+    words = WORDS | {"img_properties": '{"OSFAMILY": "windows"}'}
+    asked = parse_parameters(words, tasks=ORDER)
+    if "_" not in name:  # which Ganeti does not let through
+        with pytest.raises(UserError, match=why):
+            plan_manifest(env(INSTANCE_NAME=name), asked, Settings(), sizes=[MIB], image=IMAGE, nonce=NONCE)
+
+
+@pytest.mark.parametrize("name", ["fifteen-letters", "web1.a-very-long-domain.example.org", "1a"])
+def test_a_name_that_windows_can_have(name: str) -> None:
+    check_windows_name(name)
 
 
 def test_a_rename_only_writes_the_host_name() -> None:
@@ -131,6 +200,12 @@ def test_an_image_must_fit(size: int, fits: Literal[True, False]) -> None:
     else:
         with pytest.raises(UserError):
             check_size("x.raw", size=size, disk=20 * MIB, instance="web1")
+
+
+def test_what_stands_before_an_image_takes_room_too() -> None:
+    check_size("x.ext4", size=19 * MIB, lead=MIB, disk=20 * MIB, instance="web1")
+    with pytest.raises(UserError, match="needs 21 MiB; ask for --disk 0:size=21M"):
+        check_size("x.ext4", size=19 * MIB + 1, lead=MIB, disk=20 * MIB, instance="web1")
 
 
 def test_the_sentence_about_an_image_that_does_not_fit_says_what_would() -> None:
