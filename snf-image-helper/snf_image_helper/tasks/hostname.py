@@ -1,12 +1,17 @@
-"""/etc/hostname, and the line of 127.0.1.1 in /etc/hosts (Debian's place for a host's own name)."""
+"""/etc/hostname, and the line of 127.0.1.1 in /etc/hosts (Debian's place for a host's own name; harmless elsewhere).
+
+Older places are kept in step where the image has them: HOSTNAME in /etc/sysconfig/network (RHEL up to 6), /etc/HOSTNAME
+(SUSE up to 12, Slackware), /etc/conf.d/hostname (Gentoo, whose OpenRC looks there when there is no /etc/hostname).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, WriteFile
-from snf_image_helper.distribution import encoded, text
-from snf_image_helper.image import Image, RootPath
+from snf_image_helper.distribution import encoded, is_file, text
+from snf_image_helper.image import Files, Image, RootPath
+from snf_image_helper.shell_variables import set_variables
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import Phase, TaskInfo
 
@@ -20,11 +25,22 @@ INFO = TaskInfo(
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
-    hosts = text(image.files, "etc/hosts")
-    return [
-        WriteFile(path=RootPath("etc/hostname"), content=f"{manifest.hostname}\n".encode()),
-        WriteFile(path=RootPath("etc/hosts"), content=encoded(render_hosts(hosts, manifest.hostname))),
-    ]
+    files, name = image.files, manifest.hostname
+    own = WriteFile(path=RootPath("etc/hostname"), content=f"{name}\n".encode())
+    hosts = encoded(render_hosts(text(files, "etc/hosts"), name))
+    return [own, *_older_places(files, name), WriteFile(path=RootPath("etc/hosts"), content=hosts)]
+
+
+def _older_places(files: Files, name: str) -> list[Action]:
+    actions: list[Action] = []
+    capitals = RootPath("etc/HOSTNAME")
+    if files.link(capitals) is None and is_file(files, capitals):
+        actions.append(WriteFile(path=capitals, content=f"{name}\n".encode()))
+    for path, variable in (("etc/sysconfig/network", "HOSTNAME"), ("etc/conf.d/hostname", "hostname")):
+        old = text(files, path)
+        if old is not None and any(line.lstrip().startswith(f"{variable}=") for line in old.splitlines()):
+            actions.append(WriteFile(path=RootPath(path), content=encoded(set_variables(old, {variable: name}))))
+    return actions
 
 
 def render_hosts(hosts: str | None, hostname: str) -> str:

@@ -23,6 +23,9 @@ INFO = TaskInfo(
     summary="Set passwords and SSH keys of users",
 )
 SHADOW = RootPath("etc/shadow")
+NO_SHELLS = ("nologin", "false")
+#: musl's crypt(3) has md5, blowfish, sha256, sha512 and nothing else.
+NOT_OF_MUSL = ("$y$", "$gy$", "$7$", "$sha1$")
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
@@ -31,12 +34,26 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         hashes = {}
         for password in manifest.passwords:
             assert password.hashed is not None, "main hashes passwords before it plans"
-            hashes[account(image.files, password.user).name] = password.hashed.reveal()
+            found, hashed = account(image.files, password.user), password.hashed.reveal()
+            hashes[found.name] = hashed
+            actions += _doubts(image.files, found, hashed)
         actions += _passwords(image, hashes)
     if manifest.authorized_keys.strip():
         for user in manifest.users:
             actions += _keys(image.files, account(image.files, user), manifest.authorized_keys)
     return actions
+
+
+def _doubts(files: Files, user: Account, hashed: str) -> list[Action]:
+    """What will keep a person with the right password out."""
+    if hashed.startswith(NOT_OF_MUSL) and any(name.startswith("ld-musl-") for name in files.names(RootPath("lib"))):
+        raise ImageError(
+            f"the password of {user.name} is hashed by a method ({hashed.split('$')[1]}) that the image's C library,"
+            " musl, does not know; use PASSWD_HASHING_METHOD=sha512"
+        )
+    if user.shell.rpartition("/")[2] in NO_SHELLS:
+        return [Warn(text=f"user {user.name} gets a password, but its shell {user.shell} lets nobody in")]
+    return []
 
 
 def _passwords(image: Image, hashes: dict[str, str]) -> list[Action]:

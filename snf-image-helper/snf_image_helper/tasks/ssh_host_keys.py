@@ -2,8 +2,8 @@
 
 The old ones are removed. New ones come from the helper's own ssh-keygen, because the image's code is never run here,
 and because Debian makes keys only when its package is installed. cloud-init replaces them when it finds a datasource,
-and when it finds none they are what lets sshd start. Only a system whose own unit makes missing keys at each boot
-(Fedora, Arch) is left to do so.
+and when it finds none they are what lets sshd start. Only a system whose own service makes missing keys at each boot
+(Fedora, Arch, SUSE, Alpine, Gentoo) is left to do so.
 
 An RSA key is made only where sshd_config names it or the image had no other: finding its primes takes seconds of CPU
 where there is no KVM, and every client since OpenSSH 5.7 takes one of the others.
@@ -33,6 +33,7 @@ UNITS = tuple(
     for base in ("usr/lib", "lib", "etc")
     for unit in ("sshd-keygen@.service", "sshd-keygen.service", "sshdgenkeys.service")
 )
+OPENRC = RootPath("etc/init.d/sshd")
 KINDS = ("ed25519", "ecdsa", "rsa")
 
 
@@ -48,7 +49,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         if value.startswith("/") and ".." not in value.split("/") and (path := RootPath(value)).parent != FOLDER:
             actions += [RemoveFile(path=path), RemoveFile(path=RootPath(f"{path}.pub"))]
             actions.append(Warn(text=f"sshd's host key {path} was removed; the image must make a new one itself"))
-    if any(_makes_missing_keys(files, RootPath(unit)) for unit in UNITS) or files.entry(FOLDER) is None:
+    if _makes_missing_keys(files) or files.entry(FOLDER) is None:
         return actions
     had = [kind for kind in KINDS if f"ssh_host_{kind}_key" in old]
     actions += [
@@ -58,10 +59,17 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     return actions
 
 
-def _makes_missing_keys(files: Files, unit: RootPath) -> bool:
-    """Whether a unit makes keys whenever there are none. Debian 13's does so on systemd's "first boot" alone, which the
-    boot after a deployment is not: an empty machine-id does not count as one (machine-id(5)). A masked unit is a link
-    to /dev/null, no file."""
+def _makes_missing_keys(files: Files) -> bool:
+    """Whether a service makes keys whenever there are none: a unit, SUSE's script, OpenRC's start of sshd."""
+    if any(_unit_makes_them(files, RootPath(unit)) for unit in UNITS) or exists(files, "usr/sbin/sshd-gen-keys-start"):
+        return True
+    service = files.read(OPENRC) if is_file(files, OPENRC) else None
+    return service is not None and b"openrc-run" in service and b"ssh-keygen -A" in service
+
+
+def _unit_makes_them(files: Files, unit: RootPath) -> bool:
+    """Debian 13's does so on systemd's "first boot" alone, which the boot after a deployment is not: an empty
+    machine-id does not count as one (machine-id(5)). A masked unit is a link to /dev/null, no file."""
     return is_file(files, unit) and b"ConditionFirstBoot" not in (files.read(unit) or b"")
 
 
