@@ -136,20 +136,23 @@ def _wrong(attack: Attack, node: Fake, disk: Path, returncode: int, output: str,
     if alive := node.alive():
         faults.append(f"processes stayed: {alive}")
     if returncode == REFUSED:
-        if not CAUSE.search(sentence):
-            faults.append(f"the sentence does not name the cause: {sentence}")
-        with open(disk, "rb") as file:
-            if file.read(MIB) != bytes(MIB):
-                faults.append("the disk of a failure may boot")
-        if attack.must == "succeed":
-            faults.append(f"it failed: {sentence}")
-        elif attack.cause and not re.search(attack.cause, sentence):
-            faults.append(f"{attack.cause!r} is not in the sentence: {sentence}")
-    elif returncode == OK:
-        if attack.must == "fail":
-            faults.append("it succeeded")
-        if attack.inspect is not None:
-            faults += attack.inspect(disk, "attacked")
-    else:
-        faults.append(f"create ended with {returncode}: {output[-600:]}")
+        return faults + _wrong_failure(attack, disk, sentence)
+    if returncode != OK:
+        return [*faults, f"create ended with {returncode}: {output[-600:]}"]
+    if attack.must == "fail":
+        faults.append("it succeeded")
+    return faults + (attack.inspect(disk, "attacked") if attack.inspect is not None else [])
+
+
+def _wrong_failure(attack: Attack, disk: Path, sentence: str) -> list[str]:
+    faults = []
+    if not CAUSE.search(sentence):
+        faults.append(f"the sentence does not name the cause: {sentence}")
+    with open(disk, "rb") as file:
+        if file.read(MIB) != bytes(MIB):
+            faults.append("the disk of a failure may boot")
+    if attack.must == "succeed":
+        faults.append(f"it failed: {sentence}")
+    elif attack.cause and not re.search(attack.cause, sentence):
+        faults.append(f"{attack.cause!r} is not in the sentence: {sentence}")
     return faults

@@ -14,9 +14,7 @@ from pathlib import Path
 
 #: Where a deployment that is led out of its image would most likely be led to.
 FOLDERS = (Path("/etc"), Path("/root"), Path("/boot"), Path("/usr/local"), Path("/srv"), Path("/home"))
-NOT_OURS = re.compile(
-    r"/root/\.(cache|local|bash_history|npm)(/.*)?|/srv/.*/__pycache__(/.*)?|/etc/(mtab|resolv\.conf)"
-)
+NOT_OURS = re.compile(r"/root/\.(cache|local|bash_history)(/.*)?|/srv/.*/__pycache__(/.*)?|/etc/(mtab|resolv\.conf)")
 
 #: uevents that a deployment causes: the interfaces and queues of the network namespace that unshare(1) makes.
 MAY_HAPPEN = frozenset({"net", "queues"})
@@ -36,9 +34,8 @@ def _hash(folder: Path) -> str:
     for path in _walk(str(folder)):
         found = os.lstat(path)
         # st_ctime cannot be set back: it changes with content, name, mode and attributes alike.
-        facts = (path, found.st_mode, found.st_uid, found.st_gid, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+        facts = (path, found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         seen.update(repr(facts).encode("utf-8", "surrogateescape"))
-        seen.update(repr(found.st_size if not os.path.isdir(path) else 0).encode())
     return seen.hexdigest()
 
 

@@ -1,4 +1,5 @@
-"""File systems with bytes changed where it hurts (threat A8): one of each kind and region; `./lab torture fuzz` runs all.
+"""File systems with bytes changed where it hurts (threat A8): one of each kind and region here, all by
+`./lab torture fuzz`.
 
 Positive control: the same images, mounted by the kernel of this machine in a mount namespace of its own, make that
 kernel complain, which a deployment never does (test_controls.py).

@@ -58,10 +58,9 @@ def test_a_naive_deployment_is_caught(tmp_path: Path, naive: str) -> None:
         subprocess.run(["losetup", "-d", line.split(":")[0]], check=True, timeout=10)
     assert done.returncode == 0, done.stdout
     found = " ".join(v for v in seen.violations() if " executed sh" not in v)
+    program = naive.split(maxsplit=1)[0]
     wanted = {"python3": "read the disk", "unshare": "changed what is mounted", "losetup": "asked a device LOOP_"}
-    assert wanted.get(naive.split(maxsplit=1)[0], f"executed {naive.split(maxsplit=1)[0]}") in found, (
-        f"{naive} went unseen: {found}"
-    )
+    assert wanted.get(program, f"executed {program}") in found, f"{naive} went unseen: {found}"
 
 
 def test_a_call_that_was_interrupted_is_read_as_one() -> None:

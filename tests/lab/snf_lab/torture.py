@@ -27,9 +27,8 @@ def parse_figures(output: str) -> Figures:
         found = json.loads(lines[-1])
         return Figures(line=lines[-1], passed=int(found["attacks_passed"]), total=int(found["attacks_total"]))
     except (IndexError, ValueError, KeyError, TypeError):
-        raise PeerError(
-            f"the attacks ended without their figures, with {lines[-1] if lines else 'nothing'!r}"
-        ) from None
+        last = lines[-1] if lines else "nothing"
+        raise PeerError(f"the attacks ended without their figures, with {last!r}") from None
 
 
 def run_torture(lab: Lab, name: str, *, count: int | None = None, jobs: int = 2) -> Figures:
