@@ -15,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.attack.attempt import Attack, Verdict, attempt
-from tests.attack.corpus import mutations
+from tests.attack.corpus import mutations, signatures, tables
 from tests.real.snf_image_host.node import real_helper
 
 GROUPS: Mapping[str, Callable[[], tuple[Attack, ...]]] = {
     "fuzz": mutations.corpus,
+    "tables": tables.corpus,
+    "signatures": signatures.corpus,
 }
 
 
