@@ -21,7 +21,7 @@ from tests.deployments import SCRIPTS
 from tests.real.snf_image_host.node import Fake, fake_node
 
 MIB = 1 << 20
-LIMIT_S = 90  # of the helper VM
+LIMIT_S = 180  # of the helper VM
 OVERHEAD_S = 45  # strace, the copy, and killing what is over its limit
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKK attack"
 SECRET = "correct horse"

@@ -14,14 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.attack.attempt import Attack, Verdict, attempt
-from tests.attack.corpus import mutations, signatures, tables
+from tests.attack.attempt import LIMIT_S, Attack, Verdict, attempt
+from tests.attack.corpus import links, mutations, signatures, tables
 from tests.real.snf_image_host.node import real_helper
 
 GROUPS: Mapping[str, Callable[[], tuple[Attack, ...]]] = {
     "fuzz": mutations.corpus,
     "tables": tables.corpus,
     "signatures": signatures.corpus,
+    "links": links.corpus,
 }
 
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("name", help=f"all, one of {', '.join(GROUPS)}, or the name of a single attack")
     parser.add_argument("--count", type=int, help="only so many of each group")
     parser.add_argument("--jobs", type=int, default=2, help="deployments at the same time (2)")
-    parser.add_argument("--limit", type=int, default=90, metavar="S", help="seconds of one helper VM (90)")
+    parser.add_argument("--limit", type=int, default=LIMIT_S, metavar="S", help=f"seconds of one helper VM ({LIMIT_S})")
     arguments = parser.parse_args(argv)
     helper = real_helper()
     attacks = chosen(arguments.name, arguments.count)

@@ -34,6 +34,7 @@ TEST_PACKAGES = (
     HostPackage(name="python3-venv", reason="a place for ruff, mypy and pytest"),
     HostPackage(name="python3-psutil", reason="unit tests import what uses it"),
     HostPackage(name="python3-pyudev", reason="unit tests import what uses it"),
+    HostPackage(name="python3-hypothesis", reason="unit tests draw their input with it"),
     HostPackage(name="python3-requests", reason="unit tests import what uses it"),
     HostPackage(name="lintian", reason="checks our packages"),
 )
