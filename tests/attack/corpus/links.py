@@ -58,6 +58,18 @@ class WatchedFiles(RootFs):
         return super().names(path)
 
 
+class OnFolder(Machine):
+    """Without disks: a folder is the mounted image."""
+
+    def __init__(self, files: RootFs) -> None:
+        super().__init__(None, _no_program, lambda text: None, lambda done, total: None)  # type: ignore[arg-type]
+        self._folder = files
+
+    @property
+    def root(self) -> RootFs:
+        return self._folder
+
+
 @dataclass(slots=True)
 class Done:
     """What the tasks did to a tree: paths written by task, paths asked for, sentences of those that gave up."""
@@ -75,9 +87,8 @@ def run_tasks(root: Path, work: Path, *, system: str) -> Done:
     """
     cloud_init = system == "cloud-init"
     manifest, done = orders(cloud_init=cloud_init, swap_file=system == "netplan"), Done()
-    with _work_in(work), WatchedFiles(str(root)) as files:
-        machine = Machine(None, _no_program, lambda text: None, lambda done, total: None)  # type: ignore[arg-type]
-        machine.root = files
+    with _work_in(work), contextlib.closing(WatchedFiles(str(root))) as files:
+        machine = OnFolder(files)
         for info in WRITERS:
             if cloud_init and "cloud-init" in info.groups:
                 continue
@@ -227,10 +238,10 @@ def _can_stand(path: str, system: str) -> bool:
     return not any(isinstance(SYSTEMS[system].get(parent), Link) for parent in parents)
 
 
-def _make(path: Path, *, system: str, entry: Entry, **trap: str) -> None:
-    at = trap["path"].lstrip("/")
+def _make(disk: Path, *, system: str, path: str, entry: Entry) -> None:
+    at = path.lstrip("/")
     tree = {name: e for name, e in SYSTEMS[system].items() if not f"{name}/".startswith(f"{at}/")}
-    make_disk(path, tree={**dict.fromkeys(DEBIAN), **tree, at: entry})
+    make_disk(disk, tree={**dict.fromkeys(DEBIAN), **tree, at: entry})
 
 
 def _nothing_elsewhere(disk: Path, instance: str) -> list[str]:

@@ -194,9 +194,9 @@ def _md_checksum(block: bytes) -> int:
     """Of super-1.x: the sum of its words, its own taken as 0, the high half added to the low one."""
     zeroed = block[:216] + bytes(4) + block[220:]
     words, rest = divmod(len(zeroed), 4)
-    total = sum(struct.unpack_from(f"<{words}I", zeroed))
+    total = sum(map(int, struct.unpack_from(f"<{words}I", zeroed)))
     if rest == 2:
-        total += struct.unpack_from("<H", zeroed, words * 4)[0]
+        total += int(struct.unpack_from("<H", zeroed, words * 4)[0])
     return (total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF
 
 

@@ -19,9 +19,9 @@ BARE: Tree = {name: entry for name, entry in DEBIAN.items() if not name.startswi
 PROGRAM = File(content="#!/bin/sh\n", mode=0o755)
 
 
-def _system(name: str, **changes: Entry | None) -> Mapping[str, Entry]:
-    release = {"etc/os-release": File(content=f'ID={name}\nVERSION_ID="1"\nPRETTY_NAME="{name}"\n')}
-    whole = {**BARE, "etc/debian_version": None, **release, **changes}
+def _system(name: str, changes: Tree) -> Mapping[str, Entry]:
+    release = File(content=f'ID={name}\nVERSION_ID="1"\nPRETTY_NAME="{name}"\n')
+    whole: Tree = {**BARE, "etc/debian_version": None, "etc/os-release": release, **changes}
     return {path: entry for path, entry in whole.items() if entry is not None}
 
 
@@ -30,7 +30,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     "ifupdown": {path: entry for path, entry in DEBIAN.items() if entry is not None},
     "netplan": _system(
         "ubuntu",
-        **{
+        {
             "etc/netplan/50-cloud-init.yaml": File(content="network: {version: 2}\n"),
             "usr/sbin/netplan": PROGRAM,
             "usr/lib/systemd/systemd-networkd": PROGRAM,
@@ -38,7 +38,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     ),
     "networkd": _system(
         "arch",
-        **{
+        {
             "etc/systemd/network": Folder(),
             "usr/lib/systemd/systemd-networkd": PROGRAM,
             "usr/lib/systemd/system/systemd-networkd.service": File(content="[Service]\n"),
@@ -47,7 +47,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     ),
     "networkmanager": _system(
         "fedora",
-        **{
+        {
             "etc/NetworkManager/system-connections": Folder(mode=0o700),
             "etc/NetworkManager/NetworkManager.conf": File(content="[main]\nplugins=keyfile\n"),
             "usr/sbin/NetworkManager": PROGRAM,
@@ -61,7 +61,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     ),
     "ifcfg": _system(
         "centos",
-        **{
+        {
             "etc/sysconfig/network-scripts/ifcfg-eth0": File(content="DEVICE=eth0\nBOOTPROTO=dhcp\n"),
             "etc/sysconfig/network-scripts/ifup-eth": PROGRAM,
             "etc/sysconfig/network": File(content="NETWORKING=yes\n"),
@@ -70,7 +70,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     ),
     "wicked": _system(
         "opensuse-leap",
-        **{
+        {
             "etc/sysconfig/network/ifcfg-eth0": File(content="BOOTPROTO='dhcp'\n"),
             "etc/sysconfig/network/config": File(content='NETCONFIG_DNS_STATIC_SERVERS=""\n'),
             "usr/sbin/wicked": PROGRAM,
@@ -79,7 +79,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     ),
     "alpine": _system(
         "alpine",
-        **{
+        {
             "etc/alpine-release": File(content="3.19.0\n"),
             "etc/network/interfaces": File(content="auto lo\niface lo inet loopback\n"),
             "sbin": None,
@@ -91,7 +91,7 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
     ),
     "cloud-init": _system(
         "debian",
-        **{
+        {
             "etc/cloud/cloud.cfg": File(content="datasource_list: [ NoCloud, None ]\n"),
             "etc/cloud/cloud.cfg.d/90_dpkg.cfg": File(content="# empty\n"),
             "usr/bin/cloud-init": PROGRAM,
