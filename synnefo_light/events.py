@@ -36,18 +36,40 @@ LIMIT: Final = 64 << 10
 _NAMESPACE: Final = uuid.UUID("5f1a2c0e-4f5b-5d0c-9f3e-2f6c7d1b8a90")
 _NAME = re.compile(r"\d{19,20}-[0-9a-f-]{36}")
 
-EventType = Literal["image-progressed", "image-deployed", "image-failed"]
+EventType = Literal["image-progressed", "image-task-ended", "image-warned", "image-deployed", "image-failed"]
+#: How something goes, not how it ended: what the last of the spool's places are not for.
+_PASSING: Final = ("image-progressed", "image-task-ended", "image-warned")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageProgressed:
-    """A deployment went on: bytes copied so far, or a task of the helper VM begun."""
+    """A deployment went on: bytes copied so far, the helper VM or a task of it begun, bytes that the task has done."""
 
     instance: str
     step: Literal["copy", "helper", "task"]
     task: str | None = None
     done: int = 0  # bytes
     total: int = 0  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTaskEnded:
+    """A task of the helper VM ended; `reason` says why it was skipped."""
+
+    instance: str
+    task: str
+    outcome: Literal["done", "skipped"]
+    ms: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageWarned:
+    """A person should look at what was deployed."""
+
+    instance: str
+    task: str | None
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +90,12 @@ class ImageFailed:
     reason: str
 
 
-Detail = ImageProgressed | ImageDeployed | ImageFailed
+Detail = ImageProgressed | ImageTaskEnded | ImageWarned | ImageDeployed | ImageFailed
 
 _DETAILS: Final[Mapping[str, type[Detail]]] = {
     "image-progressed": ImageProgressed,
+    "image-task-ended": ImageTaskEnded,
+    "image-warned": ImageWarned,
     "image-deployed": ImageDeployed,
     "image-failed": ImageFailed,
 }
@@ -160,7 +184,7 @@ def drop(event: Event, spool: Path = SPOOL) -> Path:
 
     Raises SpoolFull, or OSError when the folder is absent, full or read-only.
     """
-    limit = int(SPOOL_LIMIT * _PROGRESS_SHARE) if event.type == "image-progressed" else SPOOL_LIMIT
+    limit = int(SPOOL_LIMIT * _PROGRESS_SHARE) if event.type in _PASSING else SPOOL_LIMIT
     with os.scandir(spool) as entries:
         if sum(1 for _ in entries) >= limit:
             raise SpoolFull(f"{spool} holds {limit} events already; take them or remove the oldest")

@@ -47,6 +47,8 @@ class Secret:
 def escape(text: str, *, limit: int = 400) -> str:
     """Hostile text made fit for a log or a terminal: control characters as \\xNN, cut at `limit` characters."""
     shown = text[:limit].translate(_UNPRINTABLE)
+    if not shown.isascii():  # half a surrogate pair is no character: nothing can print or keep it
+        shown = shown.encode("utf-8", "backslashreplace").decode()
     return shown if len(text) <= limit else f"{shown}[{len(text) - limit} more]"
 
 

@@ -198,6 +198,39 @@ def _start(
         raise ToolError(words, f"could not be started: {e.strerror}") from e
 
 
+@contextlib.contextmanager
+def start_listening(argv: Sequence[str | Path], *, limit_s: float) -> Iterator[int]:
+    """Start a program that is told things on its stdin: yields the writing end, which never blocks.
+
+    The program is in a session of its own and nobody's child, its output is thrown away, and it is killed after
+    `limit_s`; it outlives this context, at whose end its stdin ends. What it makes of that is not waited for.
+    Raises ToolError when it cannot be started.
+    """
+    words = ["setsid", "--fork", "timeout", "-s", "KILL", f"{limit_s:g}", *(os.fspath(word) for word in argv)]
+    logger.debug("run %s", shlex.join(words))
+    theirs, ours = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(ours, False)
+        try:
+            starter = subprocess.Popen(
+                words,
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise ToolError(words, f"could not be started: {e.strerror}") from e
+        finally:
+            os.close(theirs)
+        starter.wait()  # `setsid` forks and ends
+        yield ours
+    finally:
+        os.close(ours)
+
+
 def outcome(returncode: int) -> str:
     """How a program ended, in words: "exited with 3", "was killed by SIGSEGV"."""
     if returncode >= 0:

@@ -152,7 +152,7 @@ def rename(env: OsEnv, parameters: Parameters, settings: Settings, image: Helper
         manifest = plan_rename(env, parameters, settings, sizes=sizes, image=image, nonce=nonce)
         assert manifest is not None
         choice = accel.choose(image, settings)
-        reporter = Reporter(env.instance, image="", spool=None, journal=None)
+        reporter = Reporter(env.instance, listeners={})
         reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
         disks = _vm_disks(planned, targets, None)
         _customise(image, choice.accel, manifest, encode(manifest), disks, sizes[0], settings, reporter, console)

@@ -58,6 +58,13 @@ class TaskStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskProgressed:
+    task: str
+    done: int  # bytes
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDone:
     task: str
     task_ms: int
@@ -102,6 +109,7 @@ Record = (
     | CopyDone
     | HelperStarted
     | TaskStarted
+    | TaskProgressed
     | TaskDone
     | TaskSkipped
     | Warned
@@ -115,6 +123,7 @@ _KINDS: Final[Mapping[str, type[Record]]] = {
     "copy-done": CopyDone,
     "helper-started": HelperStarted,
     "task-started": TaskStarted,
+    "task-progressed": TaskProgressed,
     "task-done": TaskDone,
     "task-skipped": TaskSkipped,
     "warned": Warned,
@@ -176,8 +185,13 @@ def only_deployment(run_dir: Path, instance: str) -> Iterator[None]:
         yield
 
 
+def entry_of(record: Record) -> Entry:
+    """`record`, happening now."""
+    return Entry(at_ms=time.time_ns() // 1_000_000, record=record)
+
+
 class Journal:
-    """The writer. A full or read-only run folder is not worth a deployment: it says so once and goes on."""
+    """The writer. A full or read-only run folder is not worth a deployment."""
 
     def __init__(self, run_dir: Path, instance: str) -> None:
         path = path_of(run_dir, instance)
@@ -187,10 +201,10 @@ class Journal:
         os.fchmod(self._fd, 0o644)
         self._written = 0
 
-    def write(self, record: Record) -> None:
+    def write(self, entry: Entry) -> None:
         """Raises OSError."""
-        line = encode(Entry(at_ms=time.time_ns() // 1_000_000, record=record))
-        last = isinstance(record, Failed | Finished)
+        line = encode(entry)
+        last = isinstance(entry.record, Failed | Finished)
         if self._written + len(line) > LIMIT - (0 if last else LINE_LIMIT):
             return
         self._written += os.write(self._fd, line)

@@ -1,141 +1,111 @@
-"""Tell of a deployment, in three places: the log (for Ganeti's and for an operator), the journal (for `watch`), the
-event spool (for the world). No place's trouble is the deployment's: it is logged once.
+"""Tell of a deployment: one stream of records (journal.py), and whoever listens to it.
+
+    deploy ─► Reporter ─┬─ the log        for Ganeti's and for an operator
+                        ├─ Journal        for `watch`
+                        ├─ Announcer      events, for the world
+                        ├─ Monitor        snf-image's progress messages, for the program that the node names
+                        └─ Account        the report that stays
+
+A listener's trouble is never the deployment's: it is logged once, and that listener hears no more.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from snf_image_host import journal
 from snf_image_host.journal import (
     CopyDone,
     CopyProgressed,
+    Entry,
     Failed,
     Finished,
     HelperStarted,
-    Journal,
     Record,
     Started,
     TaskDone,
+    TaskProgressed,
     TaskSkipped,
     TaskStarted,
     Warned,
+    entry_of,
 )
-from synnefo_light import events, manifest
+from synnefo_light import manifest
 from synnefo_light.errors import Error
-from synnefo_light.events import ImageDeployed, ImageFailed, ImageProgressed
 from synnefo_light.log import escape, logger
+from synnefo_light.records import RecordError
 from synnefo_light.units import human
 
 WARNINGS: Final = 100
 
+Listener = Callable[[Entry], None]  # may raise OSError or Error
+
 
 class Reporter:
-    def __init__(self, instance: str, *, image: str, spool: Path | None, journal: Journal | None) -> None:
-        """Without a journal or a spool nothing is told there."""
+    def __init__(self, instance: str, *, listeners: Mapping[str, Listener]) -> None:
+        """`listeners` by what the log calls them when they fail."""
         self.instance = instance
         self.step = "start"  # where we are: for the failure's record
-        self.image = image  # img_id as given: for the events
-        self._spool = spool
-        self._journal = journal
-        self._silent: set[str] = set()
+        self._listeners = dict(listeners)
         self._task_started = 0.0
         self._warnings = 0
 
     def started(self, record: Started) -> None:
         logger.info("instance=%s deploy image=%s size=%s", self.instance, record.image, human(record.size))
-        self._write(record)
+        self._tell(record)
 
     def copying(self, done: int, total: int) -> None:
         self.step = "copy"
-        self._write(CopyProgressed(done=done, total=total))
-        self._progressed("copy", done=done, total=total)
+        self._tell(CopyProgressed(done=done, total=total))
 
     def copied(self, record: CopyDone) -> None:
         logger.info("instance=%s copy done written=%s ms=%d", self.instance, human(record.written), record.copy_ms)
-        self._write(record)
+        self._tell(record)
 
     def helper(self, record: HelperStarted) -> None:
         self.step = "helper"
         logger.info("instance=%s helper start accel=%s (%s)", self.instance, record.accel, record.reason)
-        self._write(record)
-        self._progressed("helper")
+        self._tell(record)
 
     def message(self, message: manifest.Message) -> None:
         """One message of the helper VM: hostile, but in shape."""
         if isinstance(message, manifest.TaskStarted):
             self.step = message.task
             self._task_started = time.monotonic()
-            self._write(TaskStarted(task=message.task))
-            self._progressed("task", task=message.task)
+            self._tell(TaskStarted(task=message.task))
+        elif isinstance(message, manifest.Progressed):
+            self._tell(TaskProgressed(task=message.task, done=message.done, total=message.total))
         elif isinstance(message, manifest.TaskDone):
             spent = round((time.monotonic() - self._task_started) * 1000)
             logger.info("instance=%s task=%s done ms=%d", self.instance, message.task, spent)
-            self._write(TaskDone(task=message.task, task_ms=spent))
+            self._tell(TaskDone(task=message.task, task_ms=spent))
         elif isinstance(message, manifest.TaskSkipped):
             reason = escape(message.reason)
             logger.info("instance=%s task=%s skipped: %s", self.instance, message.task, reason)
-            self._write(TaskSkipped(task=message.task, reason=reason))
+            self._tell(TaskSkipped(task=message.task, reason=reason))
         elif isinstance(message, manifest.Warned):
-            self._warned(message.task, escape(message.text))
+            self.warned(message.task, escape(message.text))
 
-    def finished(self, record: Finished) -> None:
-        logger.info("instance=%s deploy done ms=%d", self.instance, record.total_ms)
-        self._write(record)
-        self._drop(
-            "image-deployed",
-            ImageDeployed(
-                instance=self.instance,
-                image=self.image,
-                copied=record.copied,
-                copy_ms=record.copy_ms,
-                helper_ms=record.helper_ms,
-                accel=record.accel,
-            ),
-        )
-
-    def failed(self, sentence: str) -> None:
-        self._write(Failed(step=self.step, reason=sentence))
-        failed = ImageFailed(instance=self.instance, image=self.image, step=self.step, reason=sentence)
-        self._drop("image-failed", failed)
-
-    def _warned(self, task: str | None, text: str) -> None:
+    def warned(self, task: str | None, text: str) -> None:
+        """Something that a person should look at; from the helper VM `text` is escaped. The first 100 are told."""
         self._warnings += 1
         if self._warnings <= WARNINGS:
             logger.warning("instance=%s task=%s warns: %s", self.instance, task or "-", text)
-            self._write(Warned(task=task, text=text))
+            self._tell(Warned(task=task, text=text))
 
-    def _progressed(self, step: str, *, task: str | None = None, done: int = 0, total: int = 0) -> None:
-        assert step in ("copy", "helper", "task")
-        detail = ImageProgressed(instance=self.instance, step=step, task=task, done=done, total=total)  # type: ignore[arg-type]
-        self._drop("image-progressed", detail)
+    def finished(self, record: Finished) -> None:
+        logger.info("instance=%s deploy done ms=%d", self.instance, record.total_ms)
+        self._tell(record)
 
-    def _write(self, record: Record) -> None:
-        writer = self._journal
-        if writer is not None:
-            self._quietly("journal", lambda: writer.write(record))
+    def failed(self, sentence: str) -> None:
+        self._tell(Failed(step=self.step, reason=sentence))
 
-    def _drop(self, type_: events.EventType, detail: events.Detail) -> None:
-        spool = self._spool
-        if spool is not None:
-            self._quietly("event spool", lambda: events.drop(events.image_event(type_, detail), spool))
-
-    def _quietly(self, place: str, act: Callable[[], object]) -> None:
-        if place in self._silent:
-            return
-        try:
-            act()
-        except (OSError, Error) as e:
-            self._silent.add(place)
-            logger.warning("instance=%s the %s cannot be written and stays silent: %s", self.instance, place, e)
-
-
-def open_journal(run_dir: Path, instance: str) -> Journal | None:
-    try:
-        return journal.Journal(run_dir, instance)
-    except OSError as e:
-        logger.warning("instance=%s no journal: %s", instance, e)
-        return None
+    def _tell(self, record: Record) -> None:
+        entry = entry_of(record)
+        for name, listener in list(self._listeners.items()):
+            try:
+                listener(entry)
+            except (OSError, Error, RecordError) as e:
+                del self._listeners[name]
+                logger.warning("instance=%s the %s cannot be written and stays silent: %s", self.instance, name, e)

@@ -13,7 +13,7 @@ from snf_image_host.params import CONFIG_URL, KNOWN, ParameterError, Parameters,
 from snf_image_host.plan import check_parameters
 from snf_image_host.settings import Settings, load_variant
 from snf_image_host.vm import HelperImage
-from synnefo_light.log import escape, logger
+from synnefo_light.log import escape
 from synnefo_light.manifest import FRAMED_LIMIT
 from synnefo_light.records import RecordError, dump_json, load_json
 
@@ -23,16 +23,13 @@ _JSON: Final = frozenset({"img_properties", "inst_properties", "img_personality"
 
 
 def read_parameters(given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage) -> Parameters:
-    """All of it. Fetches what config_url names. Raises UserError, PeerError; logs what was let through."""
+    """All of it. Fetches what config_url names. Raises UserError, PeerError."""
     asked = merge(given, load_variant(variant, settings).parameters)
     source = CONFIG_URL.of(asked)
     if source is not None:
         content = fetch(source, settings, what="config_url", limit=CONFIG_LIMIT)
         asked |= parse_configuration(content)
-    parameters = parse_parameters(asked, tasks=helper.tasks, strict=settings.strict_properties)
-    for sentence in parameters.warnings:
-        logger.warning("%s", sentence)
-    return parameters
+    return parse_parameters(asked, tasks=helper.tasks, strict=settings.strict_properties)
 
 
 def verify_parameters(given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage) -> None:

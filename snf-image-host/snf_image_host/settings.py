@@ -56,6 +56,8 @@ class Settings:
     allow_custom_task: bool = False
     windows_timezone: str = "GMT Standard Time"
 
+    progress_monitor: str = ""  # absolute path of a program, a fifo or a file that gets snf-image's progress messages
+
     def __post_init__(self) -> None:
         for name in ("kvm_limit_s", "tcg_limit_s", "convert_limit_s", "http_timeout_s", "http_limit_s"):
             _check(1 <= getattr(self, name) <= 86400, f"{name} is not within 1 to 86400 seconds")
@@ -66,6 +68,10 @@ class Settings:
         _check(
             0 < len(self.windows_timezone) <= 80 and self.windows_timezone.isprintable(),
             "windows_timezone is not the name of a time zone of Windows",
+        )
+        _check(
+            not self.progress_monitor or self.progress_monitor.startswith("/"),
+            "progress_monitor is not an absolute path",
         )
         for text in self.http_networks:
             ipaddress.ip_network(text)

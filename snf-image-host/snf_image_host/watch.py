@@ -47,19 +47,22 @@ class View:
             self.started_ms = entry.at_ms
         elapsed = f"{(entry.at_ms - self.started_ms) / 1000:6.1f} s"
         text = self._text(entry)
-        passing = isinstance(record, journal.CopyProgressed | journal.TaskStarted)
+        passing = isinstance(record, journal.CopyProgressed | journal.TaskStarted | journal.TaskProgressed)
         if text:
             yield Line(text=f"{elapsed}  {text}", passing=passing)
 
     def _text(self, entry: Entry) -> str:
         record = entry.record
         if isinstance(record, journal.CopyProgressed):
-            return self._copying(record, entry.at_ms)
+            return f"copy     {self._bar(record, entry.at_ms)}"
+        if isinstance(record, journal.TaskProgressed):
+            return f"task     {record.task} {self._bar(record, entry.at_ms)}"
         if isinstance(record, journal.CopyDone):
             return f"copy     {human(record.written)} of data written in {record.copy_ms / 1000:.1f} s"
         if isinstance(record, journal.HelperStarted):
             return f"helper   {record.accel}: {record.reason}"
         if isinstance(record, journal.TaskStarted):
+            self.last_ms, self.last_done = entry.at_ms, 0
             return f"task     {record.task} ..."
         if isinstance(record, journal.TaskDone):
             return f"task     {record.task} done in {record.task_ms / 1000:.1f} s"
@@ -72,13 +75,13 @@ class View:
         assert isinstance(record, journal.Finished)
         return f"done     copy {record.copy_ms / 1000:.1f} s, helper {record.helper_ms / 1000:.1f} s ({record.accel})"
 
-    def _copying(self, record: journal.CopyProgressed, at_ms: int) -> str:
+    def _bar(self, record: journal.CopyProgressed | journal.TaskProgressed, at_ms: int) -> str:
         spent, done = at_ms - self.last_ms, record.done - self.last_done
         rate = f"  {human(done * 1000 // spent)}/s" if spent > 0 and done > 0 else ""
         self.last_ms, self.last_done = at_ms, record.done
         full = BAR * record.done // record.total if record.total else BAR
         percent = 100 * record.done // record.total if record.total else 100
-        return f"copy     [{'#' * full}{'.' * (BAR - full)}] {percent:3d}% of {human(record.total)}{rate}"
+        return f"[{'#' * full}{'.' * (BAR - full)}] {percent:3d}% of {human(record.total)}{rate}"
 
 
 def follow(run_dir: Path, instance: str, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Entry]:
@@ -90,7 +93,7 @@ def follow(run_dir: Path, instance: str, *, sleep: Callable[[float], None] = tim
     rest = b""
     with open(path, "rb", buffering=0) as file:
         while True:
-            alive = _held(journal.lock_of(run_dir, instance))
+            alive = is_held(journal.lock_of(run_dir, instance))
             data = file.read(1 << 20)
             if not data:
                 if not alive:
@@ -105,7 +108,7 @@ def follow(run_dir: Path, instance: str, *, sleep: Callable[[float], None] = tim
                     return
 
 
-def _held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a deployment holds the instance's lock."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -5,6 +5,7 @@ A source yields chunks `(offset, data)` in rising order, at most CHUNK bytes eac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -109,8 +110,9 @@ def check_url(url: str, schemes: tuple[str, ...] = WEB) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL as a sentence may show it: without its query, where many servers want a secret."""
+    """A URL as a sentence may show it: without its query, where many servers want a secret, and without a password."""
     before, mark, _ = url.partition("?")
+    before = re.sub(r"//[^/]*@", "//...@", before)
     return escape(before, limit=200) + ("?..." if mark else "")
 
 

@@ -17,6 +17,7 @@ from snf_image_host.journal import (
     Journal,
     Started,
     TaskDone,
+    TaskProgressed,
     TaskSkipped,
     TaskStarted,
     Warned,
@@ -44,6 +45,7 @@ RECORDS: list[journal.Record] = [
     CopyDone(written=1 << 20, copy_ms=2000),
     HelperStarted(accel="tcg", reason="there is no /dev/kvm"),
     TaskStarted(task="mount"),
+    TaskProgressed(task="mount", done=1 << 28, total=1 << 30),
     TaskDone(task="mount", task_ms=120),
     TaskSkipped(task="swap", reason="none asked for"),
     Warned(task="network", text="odd"),
@@ -76,19 +78,20 @@ def test_the_view_of_a_deployment() -> None:
         "   3.0 s  copy     1 MiB of data written in 2.0 s",
         "   4.0 s  helper   tcg: there is no /dev/kvm",
         "   5.0 s  task     mount ...",
-        "   6.0 s  task     mount done in 0.1 s",
-        "   7.0 s  task     swap skipped: none asked for",
-        "   8.0 s  warning  network: odd",
-        "   9.0 s  failed   sentence",
-        "  10.0 s  done     copy 2.0 s, helper 4.1 s (tcg)",
+        "   6.0 s  task     mount [######..................]  25% of 1 GiB  256 MiB/s",
+        "   7.0 s  task     mount done in 0.1 s",
+        "   8.0 s  task     swap skipped: none asked for",
+        "   9.0 s  warning  network: odd",
+        "  10.0 s  failed   sentence",
+        "  11.0 s  done     copy 2.0 s, helper 4.1 s (tcg)",
     ]
-    assert [n for n, line in enumerate(lines) if line.passing] == [1, 2, 5]
+    assert [n for n, line in enumerate(lines) if line.passing] == [1, 2, 5, 6]
 
 
 def write(folder: Path, *records: journal.Record) -> Journal:
     writer = Journal(folder, "web1")
     for record in records:
-        writer.write(record)
+        writer.write(journal.entry_of(record))
     return writer
 
 
@@ -106,7 +109,7 @@ def test_watch_waits_while_the_deployment_lives_and_ends_when_it_was_killed(tmp_
     def sleep(seconds: float) -> None:
         slept.append(seconds)
         if len(slept) == 3:
-            writer.write(TaskStarted(task="mount"))
+            writer.write(journal.entry_of(TaskStarted(task="mount")))
         if len(slept) == 5:
             os.close(lock)  # what the kernel does for a process that dies
 
@@ -124,8 +127,8 @@ def test_watch_of_nothing_says_so(tmp_path: Path, name: str) -> None:
 def test_a_journal_is_bounded_and_keeps_its_end(tmp_path: Path) -> None:
     writer = Journal(tmp_path, "web1")
     for n in range(30_000):
-        writer.write(CopyProgressed(done=n, total=30_000))
-    writer.write(FINISHED)
+        writer.write(journal.entry_of(CopyProgressed(done=n, total=30_000)))
+    writer.write(journal.entry_of(FINISHED))
     writer.close()
     path = journal.path_of(tmp_path, "web1")
     assert path.stat().st_size <= journal.LIMIT
