@@ -119,6 +119,8 @@ def _qcow2_extensions(read: Reader, *, start: int, end: int) -> None:
 
 # --- VMDK
 
+#: Not the end of a line, so that no text makes a search start over and over.
+_BLANK: Final = r"[ \t\r\v\f]"
 _VMDK: Final = struct.Struct("<4xI4xQ8xQQ12xQ8x")
 
 
@@ -156,11 +158,12 @@ def _vmdk_descriptor(raw: bytes) -> None:
     # Looked for as QEMU does: anywhere, not only where a line begins.
     if "parentFileNameHint" in text or re.search(r"parentCID=(?!ffffffff)", text, re.IGNORECASE):
         raise SourceError("the image is a VMDK with a parent, so it is not whole; flatten it")
-    kind = re.search(r'^\s*createType\s*=\s*"([^"\n]{0,40})"', text, re.MULTILINE)
+    kind = re.search(rf'^{_BLANK}*createType{_BLANK}*={_BLANK}*"([^"\n]{{0,40}})"', text, re.MULTILINE)
     if kind is None or kind[1] not in VMDK_KINDS:
         shown = repr(kind[1]) if kind else "none"
         raise SourceError(f"the image is a VMDK of the type {shown}; {' and '.join(VMDK_KINDS)} are read")
-    extents = re.findall(r"^\s*(?:RW|RDONLY|NOACCESS)\s+\d+\s+(\w+)", text, re.MULTILINE)
+    words = rf"^{_BLANK}*(?:RW|RDONLY|NOACCESS){_BLANK}+[0-9]+{_BLANK}+([A-Z0-9_]+)"
+    extents = re.findall(words, text, re.MULTILINE)
     if extents != ["SPARSE"]:
         raise SourceError(f"the image is a VMDK of {len(extents)} extents ({' '.join(extents[:4])}); it must be one")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synnefo_light.errors import ToolError
-from synnefo_light.run import run
+from synnefo_light.run import run, run_watched
 
 
 def test_output_status_and_stdin() -> None:
@@ -65,3 +65,29 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_output_is_handed_over_while_the_program_runs() -> None:
+    seen: list[tuple[bytes, float]] = []
+    started = time.monotonic()
+    script = "printf first; sleep 0.5; printf second; echo e >&2"
+    run_watched(["sh", "-c", script], on_output=lambda o: seen.append((o, time.monotonic() - started)), timeout_s=10)
+    assert [text for text, _ in seen] == [b"first", b"second"]
+    assert seen[1][1] - seen[0][1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("echo why >&2; exit 2", "exited with 2: why"),
+        ("exec >&-; exec sleep 60", "did not end within 1 s and was killed"),
+        ("while :; do sleep 0.1; done", "did not end within 1 s and was killed"),
+        ("kill -SEGV $$", "was killed by SIGSEGV"),
+    ],
+)
+def test_a_watched_program_ends_badly_in_words(script: str, sentence: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ToolError) as caught:
+        run_watched(["sh", "-c", script], on_output=lambda output: None, timeout_s=1)
+    assert sentence in str(caught.value)
+    assert time.monotonic() - started < 5
