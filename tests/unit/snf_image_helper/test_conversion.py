@@ -59,9 +59,10 @@ def test_anything_else_that_it_says_is_refused(change: dict[str, object], senten
 def test_a_vmdk_of_other_files_is_refused() -> None:
     data = VMDK["format-specific"]["data"]
     other = {**data["extents"][0], "filename": "/etc/shadow"}
-    for change in ({"extents": [other]}, {"extents": [data["extents"][0], other]}, {"extents": []}, {"extents": None}):
+    lists: list[object] = [[other], [data["extents"][0], other], [], None]
+    for extents in lists:
         with pytest.raises(SourceError, match="extents are other files"):
-            hold({**VMDK, "format-specific": {"data": {**data, **change}}}, kind=SourceFormat.VMDK)
+            hold({**VMDK, "format-specific": {"data": {**data, "extents": extents}}}, kind=SourceFormat.VMDK)
     with pytest.raises(SourceError, match="with a parent"):
         hold({**VMDK, "format-specific": {"data": {**data, "parent-cid": 5}}}, kind=SourceFormat.VMDK)
 
