@@ -95,7 +95,7 @@ def check(way: Way, *, available: int, runner: Runner) -> tuple[str, ...]:
         parse_info(told.stdout, kind=kind, node=way.node, header=header)
         runner(check_command(kind, way.node), ok=CHECKED, timeout_s=LOOK_TIMEOUT_S, env=ENVIRONMENT)
     except ToolError as e:
-        raise _unreadable(kind, e) from e
+        raise _damaged(kind, e) from e
     return header.notes
 
 
@@ -121,7 +121,7 @@ def _write_by_qemu_img(way: Way, progress: OnProgress) -> None:
     try:
         run_watched(command, on_output=watch, timeout_s=WRITE_TIMEOUT_S, env=ENVIRONMENT)
     except ToolError as e:
-        raise _unreadable(kind, e) from e
+        raise _damaged(kind, e) from e
 
 
 def _write_stream(way: Way, progress: OnProgress) -> None:
@@ -175,9 +175,10 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         data, offset = data[done:], offset + done
 
 
-def _unreadable(kind: SourceFormat, error: ToolError) -> SourceError:
-    said = error.stderr.strip().splitlines()[-1:] or [error.outcome]
-    return SourceError(f"the image cannot be read as {kind.value}: {said[0].removeprefix('qemu-img: ')}")
+def _damaged(kind: SourceFormat, error: ToolError) -> SourceError:
+    said = error.stderr.strip().splitlines()[-1:] or [""]
+    detail = said[0].removeprefix("qemu-img: ")[:200]
+    return SourceError(f"the image is a {kind.value} that is damaged or not whole: qemu-img {error.outcome}: {detail}")
 
 
 assert BLOCK % HOLE == 0

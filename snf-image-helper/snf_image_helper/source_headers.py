@@ -66,7 +66,7 @@ def _begins(read: Reader, magic: bytes, kind: str, at: int = 0) -> None:
 
 # --- qcow2
 
-_QCOW2: Final = struct.Struct(">4xIQ4xIQII16xII8x")
+_QCOW2: Final = struct.Struct(">4xIQ4xIQIIQQII8x")
 _QCOW2_3: Final = struct.Struct(">Q20xI")
 _EXTENSION: Final = struct.Struct(">II")
 _REFUSED_EXTENSIONS: Final = {0x44415441: "a data file", 0x0537BE77: "encryption"}
@@ -74,7 +74,8 @@ _REFUSED_EXTENSIONS: Final = {0x44415441: "a data file", 0x0537BE77: "encryption
 
 def _qcow2(read: Reader, size: int) -> Header:
     _begins(read, b"QFI\xfb", "qcow2")
-    version, backing, bits, virtual, crypt, l1, refcounts, snapshots = _fields(read, 0, _QCOW2, "header")
+    fields = _fields(read, 0, _QCOW2, "header")
+    version, backing, bits, virtual, crypt, l1, l1_at, refcounts_at, refcounts, snapshots = fields
     if version not in (2, 3):
         raise SourceError(f"the image is qcow2 of version {version}; versions 2 and 3 are read")
     if backing:
@@ -85,6 +86,9 @@ def _qcow2(read: Reader, size: int) -> Header:
         raise SourceError(f"the image has clusters of 2^{bits} bytes; qcow2 has 2^9 to 2^21")
     if l1 * 8 > L1_LIMIT or refcounts << bits > REFCOUNT_LIMIT:
         raise SourceError(f"the image has a level 1 table of {l1} entries and {refcounts} refcount clusters: too many")
+    if l1_at + l1 * 8 > size or refcounts_at + (refcounts << bits) > size:
+        # Behind the end of a file QEMU reads zeros: an image without a table would be an empty disk.
+        raise SourceError("the image ends before its tables; it is not whole")
     length = 72
     if version == 3:
         incompatible, length = _fields(read, 72, _QCOW2_3, "header")

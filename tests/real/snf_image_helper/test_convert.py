@@ -141,9 +141,9 @@ def test_internal_snapshots_are_left_out_and_told_of(tmp_path: Path) -> None:
     image = tmp_path / "image"
     qemu_img("qcow2")(old, image)
     subprocess.run(["qemu-img", "snapshot", "-c", "before", image], check=True, timeout=60)
-    with_new = ["qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", new, image]
+    with_new = ["qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", str(new), str(image)]
     subprocess.run(with_new, check=True, timeout=60)
-    info = ["qemu-img", "info", "--output=json", image]
+    info = ["qemu-img", "info", "--output=json", str(image)]
     listed = json.loads(subprocess.run(info, check=True, capture_output=True, timeout=60).stdout)
     assert [s["name"] for s in listed["snapshots"]] == ["before"]
     disk = blank(tmp_path / "disk", size=24 * MIB)

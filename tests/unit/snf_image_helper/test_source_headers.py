@@ -169,6 +169,8 @@ def test_internal_snapshots_are_told_of_and_left_out() -> None:
         (SourceFormat.QCOW2, qcow2(bits=60), "clusters of 2^60 bytes"),
         (SourceFormat.QCOW2, qcow2(l1=0xFFFFFFFF), "a level 1 table of 4294967295 entries"),
         (SourceFormat.QCOW2, qcow2(refcounts=1 << 20), "1048576 refcount clusters: too many"),
+        (SourceFormat.QCOW2, qcow2()[: 192 << 10], "the image ends before its tables; it is not whole"),
+        (SourceFormat.QCOW2, qcow2(refcounts=100), "the image ends before its tables; it is not whole"),
         (SourceFormat.QCOW2, qcow2(features=2), "marked as corrupt"),
         (SourceFormat.QCOW2, qcow2(features=4), "the image has a data file, so it is not whole"),
         (SourceFormat.QCOW2, qcow2(features=32), "incompatible features that are not known here (bits 0x20)"),
