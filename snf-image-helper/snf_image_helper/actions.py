@@ -141,6 +141,24 @@ class GenerateHostKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MakeSwapFile:
+    """A file of swap space. `in_place`: mark it so that a copy-on-write file system does not move its blocks."""
+
+    path: RootPath
+    size: int  # bytes
+    uuid: str
+    in_place: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunScript:
+    """A program of the administrator's, run in the image and in nothing else; see `jail`."""
+
+    script: bytes = field(repr=False)
+    environment: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warn:
     """Tell the admin something that is not worth failing for."""
 
@@ -150,7 +168,7 @@ class Warn:
 SourceAction = CheckSource | WriteSource
 TableAction = WriteTable | GrowVolume | MakeSwap | MakeSeed
 DiskAction = TableAction | CheckFilesystem | GrowFilesystem | GrowMounted | MountRoot | MountBelow | UmountRoot | Warn
-FileAction = WriteFile | RemoveFile | Symlink | MakeFolder | GenerateHostKey
+FileAction = WriteFile | RemoveFile | Symlink | MakeFolder | GenerateHostKey | MakeSwapFile | RunScript
 Action = SourceAction | DiskAction | FileAction
 
 
@@ -191,6 +209,10 @@ def describe(action: Action) -> str:  # noqa: PLR0912 - one case for each
             return f"make the folder {path}"
         case GenerateHostKey(kind=kind, path=path):
             return f"generate an SSH host key ({kind}) at {path}"
+        case MakeSwapFile(path=path, size=size):
+            return f"make a swap file of {size} bytes at {path}"
+        case RunScript(script=script):
+            return f"run a custom task of {len(script)} bytes in the image"
         case Warn(text=text):
             return f"warn: {text}"
 

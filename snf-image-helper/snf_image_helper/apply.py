@@ -7,6 +7,7 @@ makes it unbootable and says so.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from snf_image_helper import actions, growing
 from snf_image_helper.actions import Action
+from snf_image_helper.custom_task import run_script
 from snf_image_helper.disks import Disks, read_node, write_node
 from snf_image_helper.image import FilesystemKind, Place, RootPath
 from snf_image_helper.mounting import MOUNT_POINT, MountStack
@@ -121,6 +123,10 @@ class Machine:
                 self._files().make_folder(path, mode=mode, owner=owner)
             case actions.GenerateHostKey():
                 self._generate_host_key(action)
+            case actions.MakeSwapFile():
+                self._make_swap_file(action)
+            case actions.RunScript(script=script, environment=environment):
+                run_script(self.runner, script, dict(environment), MOUNT_POINT)
 
     def node(self, place: Place) -> str:
         """The device node of a place on disk 0; a logical volume is active when this returns."""
@@ -174,3 +180,16 @@ class Machine:
             for name in (action.path.name, f"{action.path.name}.pub"):
                 if os.path.exists(WORK / name):  # noqa: PTH110
                     os.unlink(WORK / name)
+
+    def _make_swap_file(self, action: actions.MakeSwapFile) -> None:
+        """mkswap writes one page: into a file of that size which is all hole. The page goes to the image."""
+        made = WORK / "swap"
+        try:
+            with made.open("wb") as file:
+                file.truncate(action.size)
+            self._tool("/usr/sbin/mkswap", "-U", action.uuid, str(made))
+            with made.open("rb") as file:
+                head = file.read(mmap.PAGESIZE)
+        finally:
+            made.unlink(missing_ok=True)
+        self._files().allocate(action.path, action.size, head=head, in_place=action.in_place)

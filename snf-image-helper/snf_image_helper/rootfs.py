@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ LINKS_LIMIT = 40  # as the kernel's own MAXSYMLINKS
 VOLATILE = ("dev", "proc", "run", "sys", "tmp")
 READ_LIMIT = 1 << 20
 LIST_LIMIT = 10_000
+FS_IOC_SETFLAGS, FS_NOCOW_FL = 0x40086602, 0x00800000  # <linux/fs.h>
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,33 @@ class RootFs:
             if place.found is not None:
                 _must_be_regular(path, place.found)
             _replace(place, content, mode, owner)
+
+    def allocate(self, path: RootPath, size: int, *, head: bytes, in_place: bool) -> None:
+        """Replace or make a file of `size` bytes without holes that begins with `head`, root's and of mode 0600.
+
+        `in_place` sets FS_NOCOW_FL (chattr +C) while the file is still empty, which is when it has an effect.
+        """
+        with _explained(path), self._place(path, replacing=True) as place:
+            if place is None:
+                raise ImageError(f"{path} of the image is in a folder that does not exist")
+            self._must_last(path, place.folder)
+            if place.found is not None:
+                _must_be_regular(path, place.found)
+            temporary = _temporary()
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _LEAF, 0o600, dir_fd=place.folder)
+            try:
+                if in_place:
+                    fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("=l", FS_NOCOW_FL))
+                os.posix_fallocate(fd, 0, size)
+                os.pwrite(fd, head, 0)
+                os.fchmod(fd, 0o600)
+                os.rename(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=place.folder)
+                raise
+            finally:
+                os.close(fd)
 
     def make_folder(self, path: RootPath, *, mode: int, owner: tuple[int, int]) -> None:
         """A new folder in one that exists. One that is there already stays as it is."""

@@ -6,12 +6,17 @@ Numbers and structures are those of Linux on x86-64, the only machine the helper
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from functools import cache
 
 SYS_OPENAT2, SYS_FINIT_MODULE = 437, 313
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x01, 0x02, 0x10  # <linux/openat2.h>
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME = 1, 2, 4, 8, 1024
+MS_REMOUNT, MS_BIND = 32, 4096
+MNT_DETACH = 2
+SYS_PIVOT_ROOT = 155
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 RB_POWER_OFF = 0x4321FEDC
 BLKRRPART, BLKFLSBUF = 0x125F, 0x1261
 
@@ -51,6 +56,28 @@ def load_module(path: str) -> None:
         pass
     finally:
         os.close(fd)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    _checked(_libc().syscall(SYS_PIVOT_ROOT, os.fsencode(new_root), os.fsencode(put_old)), new_root)
+
+
+def detach(target: str) -> None:
+    """Take a mount and all below it away, though it is in use."""
+    _checked(_libc().umount2(os.fsencode(target), MNT_DETACH), target)
+
+
+def drop_capability(number: int) -> None:
+    """Out of the bounding set: no program started from here can have it. A number the kernel does not know is none."""
+    try:
+        _checked(_libc().prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0), f"capability {number}")
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+
+
+def no_new_privileges() -> None:
+    _checked(_libc().prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "no_new_privs")
 
 
 def power_off() -> None:

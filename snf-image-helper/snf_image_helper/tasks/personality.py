@@ -20,7 +20,7 @@ INFO = TaskInfo(
     groups=frozenset({"mounted"}),
     phase=Phase.MOUNTED,
     summary="Inject files",
-    after=frozenset({"hostname", "machine_id", "network", "password", "ssh_host_keys", "swap"}),
+    after=frozenset({"cloud_init", "hostname", "machine_id", "network", "password", "ssh_host_keys", "swap"}),
 )
 
 

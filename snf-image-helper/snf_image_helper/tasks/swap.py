@@ -1,15 +1,15 @@
-"""Swap space on the partition that partition_table made, or on a disk of its own, and its line in /etc/fstab."""
+"""Swap space on the partition that partition_table made, on a disk of its own, or in a file; its line in /etc/fstab."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, MakeSwap, WriteFile
+from snf_image_helper.actions import Action, MakeSwap, MakeSwapFile, WriteFile
 from snf_image_helper.distribution import encoded, text
-from snf_image_helper.image import Image, ImageError, RootPath
+from snf_image_helper.image import FilesystemKind, Image, ImageError, RootPath
 from snf_image_helper.layout import partition_of
 from snf_image_helper.partitions import SWAP_GPT, SWAP_MBR, guid_of
-from synnefo_light.manifest import Manifest
+from synnefo_light.manifest import Manifest, Swap
 from synnefo_light.tasks import Phase, TaskInfo
 
 INFO = TaskInfo(
@@ -21,10 +21,38 @@ INFO = TaskInfo(
 )
 
 
+#: Where swapon(8) takes a file that was allocated and not written.
+TAKE_FILES = frozenset({*(kind for kind in FilesystemKind if kind.is_ext), FilesystemKind.XFS, FilesystemKind.BTRFS})
+FILE = RootPath("swapfile")
+
+
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     if manifest.swap is None:
         return []
-    disk, number = manifest.swap.disk or 0, manifest.swap.partition
+    # Made of the nonce, so that planning is pure and still no two instances share a UUID.
+    identity = guid_of(f"{manifest.nonce}:swap")
+    if manifest.swap.file_mib is not None:
+        make: Action = _file(image, manifest.swap.file_mib, identity)
+        line = f"{FILE} none swap sw 0 0"
+    else:
+        make = _space(image, manifest, manifest.swap, identity)
+        line = f"UUID={identity} none swap sw 0 0"
+    fstab = text(image.files, "etc/fstab") or ""
+    if line in fstab.splitlines():
+        return [make]
+    start = fstab if not fstab or fstab.endswith("\n") else f"{fstab}\n"
+    return [make, WriteFile(path=RootPath("etc/fstab"), content=encoded(f"{start}{line}\n"))]
+
+
+def _file(image: Image, size_mib: int, identity: str) -> MakeSwapFile:
+    kind = image.root.filesystem.kind
+    if kind not in TAKE_FILES:
+        raise ImageError(f"a swap file was asked for, but the kernel cannot swap to one on {kind.value}; use a disk")
+    return MakeSwapFile(path=FILE, size=size_mib << 20, uuid=identity, in_place=kind is FilesystemKind.BTRFS)
+
+
+def _space(image: Image, manifest: Manifest, swap: Swap, identity: str) -> MakeSwap:
+    disk, number = swap.disk or 0, swap.partition
     if number is None:
         if disk == 0 or disk >= len(manifest.disks):
             raise ImageError(
@@ -35,12 +63,4 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         partition = partition_of(image.table, number) if image.table is not None else None
         if partition is None or partition.kind not in (SWAP_GPT, SWAP_MBR):
             raise ImageError(f"partition {number} is not a swap partition; the task partition_table makes it")
-    # Made of the nonce, so that planning is pure and still no two instances share a UUID.
-    identity = guid_of(f"{manifest.nonce}:swap")
-    fstab = text(image.files, "etc/fstab") or ""
-    line = f"UUID={identity} none swap sw 0 0"
-    actions: list[Action] = [MakeSwap(disk=disk, partition=number, uuid=identity)]
-    if line not in fstab.splitlines():
-        start = fstab if not fstab or fstab.endswith("\n") else f"{fstab}\n"
-        actions.append(WriteFile(path=RootPath("etc/fstab"), content=encoded(f"{start}{line}\n")))
-    return actions
+    return MakeSwap(disk=disk, partition=number, uuid=identity)

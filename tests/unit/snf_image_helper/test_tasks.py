@@ -12,6 +12,7 @@ from snf_image_helper.actions import (
     GrowFilesystem,
     MakeFolder,
     MakeSwap,
+    MakeSwapFile,
     MountRoot,
     RemoveFile,
     Symlink,
@@ -326,6 +327,23 @@ def test_swap_never_overwrites_the_image(swap: dict[str, int]) -> None:
     root = linux(1, 2048, 20480)
     with pytest.raises(ImageError):
         planned("swap", fake_image(table=mbr(root), partition=root), swap=swap)
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_place"), [(FilesystemKind.EXT4, False), (FilesystemKind.XFS, False), (FilesystemKind.BTRFS, True)]
+)
+def test_swap_in_a_file_gets_a_line_by_its_path(kind: FilesystemKind, in_place: bool) -> None:
+    make, write = planned("swap", fake_image({"etc/fstab": "/dev/x / ext4"}, kind=kind), swap={"file_mib": 3})
+    assert isinstance(make, MakeSwapFile) and isinstance(write, WriteFile)
+    assert (make.path, make.size, make.in_place) == (RootPath("swapfile"), 3 << 20, in_place)
+    assert write.content == b"/dev/x / ext4\n/swapfile none swap sw 0 0\n"
+    again = fake_image({"etc/fstab": write.content}, kind=kind)
+    assert planned("swap", again, swap={"file_mib": 3}) == [make]
+
+
+def test_swap_in_a_file_is_refused_where_the_kernel_cannot_use_one() -> None:
+    with pytest.raises(ImageError, match="cannot swap to one on vfat; use a disk"):
+        planned("swap", fake_image(kind=FilesystemKind.VFAT), swap={"file_mib": 3})
 
 
 FILE = {"path": "/a/b/c", "contents": base64.b64encode(b"hello").decode()}
