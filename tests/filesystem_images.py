@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from tests.disk_images import MIB, Device, Entry, Fifo, File, Folder, Link, debugfs, populate, run_tool
+from tests.disk_images import MIB, Device, Entry, Fifo, File, Folder, Link, Tree, debugfs, populate, run_tool
 
 Kind = Literal["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "ufs", "swap"]
 
@@ -26,26 +26,27 @@ SMALLEST_MIB: Mapping[str, int] = {"xfs": 300, "btrfs": 128, "f2fs": 100}
 
 
 def make_filesystem(
-    path: Path, kind: Kind, *, mib: int, tree: Mapping[str, Entry] | None = None, label: str = "root", uuid: str = UUID
+    path: Path, kind: Kind, *, mib: int, tree: Tree | None = None, label: str = "root", uuid: str = UUID
 ) -> Path:
     """A sparse file at `path` that holds one file system with `tree`, and nothing of a partition table."""
     assert mib >= SMALLEST_MIB.get(kind, 1), f"{kind} cannot be made with {mib} MiB, only {SMALLEST_MIB[kind]} and more"
     path.unlink(missing_ok=True)
     with open(path, "wb") as file:
         file.truncate(mib * MIB)
+    whole = {name: entry for name, entry in (tree or {}).items() if entry is not None}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work, "tree")
         folder.mkdir()
         if kind == "swap":
             run_tool(["mkswap", "-q", "-L", label, "-U", uuid, str(path)])
         elif kind == "vfat":
-            _make_vfat(path, tree or {}, label, uuid, Path(work))
+            _make_vfat(path, whole, label, uuid, Path(work))
         elif kind == "xfs":
             protofile = Path(work, "prototype")
-            protofile.write_text(_xfs_prototype(tree or {}, Path(work)))
+            protofile.write_text(_xfs_prototype(whole, Path(work)))
             run_tool(["mkfs.xfs", "-q", "-L", label, "-m", f"uuid={uuid}", "-p", str(protofile), str(path)])
         else:
-            populate(folder, tree or {})
+            populate(folder, whole)
             _make_from_folder(path, kind, folder, label, uuid)
     return path
 
@@ -183,8 +184,8 @@ def _read_xfs(filesystem: Path, name: str) -> bytes:
         return b""
     size = int(re.findall(r"core.size = (\d+)", shown.stdout)[0])
     content = bytearray(size)
-    superblock = filesystem.open("rb").read(8)
-    block = int.from_bytes(superblock[4:8], "big")
+    with open(filesystem, "rb") as file:
+        block = int.from_bytes(file.read(8)[4:8], "big")
     for offset, start, count in re.findall(r"data offset (\d+) startblock (\d+) \S+ count (\d+)", shown.stdout):
         byte = run_tool([*db, "-c", f"convert fsblock {start} byte", str(filesystem)]).decode()
         (at,) = re.findall(r"\((\d+)\)", byte)

@@ -144,4 +144,4 @@ class VolumeManager:
         load("dm_mod")
         config = _CONFIG.format(disk=self._disks.node(self._serial))
         argv = (LVM, command, "--config", config, *words)
-        return self._runner(argv, timeout_s=TIMEOUT_S, env={"DM_DISABLE_UDEV": "1"}).stdout
+        return self._runner(argv, timeout_s=TIMEOUT_S, env={"DM_DISABLE_UDEV": "1", "LVM_SYSTEM_DIR": ""}).stdout

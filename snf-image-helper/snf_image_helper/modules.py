@@ -13,9 +13,20 @@ from snf_image_helper.syscalls import load_module
 MODULES = Path("/usr/lib/modules")
 
 
+#: FAT asks for the tables of its names by itself, by a program that is not here.
+_BESIDES = {"vfat": ("nls_cp437", "nls_ascii", "nls_utf8")}
+
+
 def load(name: str) -> None:
     """A second call does nothing. Raises OSError when the kernel refuses a module."""
     lines = (MODULES / "order").read_text("ascii").splitlines()
-    needed = next((line.partition(":")[2].split() for line in lines if line.startswith(f"{name}:")), [])
-    for module in needed:
-        load_module(str(MODULES / f"{module}.ko"))
+    for wanted in (*_BESIDES.get(name, ()), name):
+        needed = next((line.partition(":")[2].split() for line in lines if line.startswith(f"{wanted}:")), [])
+        for module in needed:
+            load_module(str(MODULES / f"{module}.ko"))
+
+
+def has_filesystem(name: str) -> bool:
+    """Whether the kernel can mount this type, once its module is loaded."""
+    load(name)
+    return any(line.split()[-1:] == [name] for line in Path("/proc/filesystems").read_text("ascii").splitlines())

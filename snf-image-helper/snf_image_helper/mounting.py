@@ -8,7 +8,6 @@ A mount point that is a link leads to another folder of the image or nowhere. Ev
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from synnefo_light.errors import EnvironmentFault
 
 MOUNT_POINT = "/mnt"
 FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
-#: nouuid: another file system with its UUID, on an instance's other disk, is no reason to refuse.
-OPTIONS = {FilesystemKind.XFS: "nouuid"}
+#: nouuid: another file system with its UUID, on an instance's other disk, is no reason to refuse. quiet: FAT knows
+#: neither owners nor modes, and to set them is no error.
+OPTIONS = {FilesystemKind.XFS: "nouuid", FilesystemKind.VFAT: "quiet,utf8"}
 #: A look must not replay a journal: it would write.
 LOOK_OPTIONS = {
     FilesystemKind.EXT3: "noload",
@@ -76,5 +76,4 @@ def _mount(node: str, place: str, kind: FilesystemKind, *, subvolume: str, optio
         load(kind.value)
         mount(node, place, kind.value, flags=FLAGS | flags, options=options)
     except OSError as e:
-        reason = "the helper VM's kernel cannot read this type" if e.errno == errno.ENODEV else e.strerror
-        raise EnvironmentFault(f"the image's {kind.value} file system cannot be mounted: {reason}") from e
+        raise EnvironmentFault(f"the image's {kind.value} file system cannot be mounted: {e.strerror}") from e
