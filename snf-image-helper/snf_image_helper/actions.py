@@ -159,6 +159,24 @@ class RunScript:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetRegistryValue:
+    """A number in a hive of Windows, below a key that is there."""
+
+    hive: RootPath
+    key: str
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowNtfs:
+    """ntfsresize to the size of the partition. With `check` Windows checks the file system at its next boot."""
+
+    place: Place
+    check: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warn:
     """Tell the admin something that is not worth failing for."""
 
@@ -166,9 +184,11 @@ class Warn:
 
 
 SourceAction = CheckSource | WriteSource
-TableAction = WriteTable | GrowVolume | MakeSwap | MakeSeed
+TableAction = WriteTable | GrowVolume | GrowNtfs | MakeSwap | MakeSeed
 DiskAction = TableAction | CheckFilesystem | GrowFilesystem | GrowMounted | MountRoot | MountBelow | UmountRoot | Warn
-FileAction = WriteFile | RemoveFile | Symlink | MakeFolder | GenerateHostKey | MakeSwapFile | RunScript
+FileAction = (
+    WriteFile | RemoveFile | Symlink | MakeFolder | GenerateHostKey | MakeSwapFile | RunScript | SetRegistryValue
+)
 Action = SourceAction | DiskAction | FileAction
 
 
@@ -213,6 +233,10 @@ def describe(action: Action) -> str:  # noqa: PLR0912 - one case for each
             return f"make a swap file of {size} bytes at {path}"
         case RunScript(script=script):
             return f"run a custom task of {len(script)} bytes in the image"
+        case SetRegistryValue(hive=hive, key=key, name=name, value=value):
+            return f"set {key}\\{name} to {value} in {hive}"
+        case GrowNtfs(place=place):
+            return f"grow NTFS on {place}"
         case Warn(text=text):
             return f"warn: {text}"
 

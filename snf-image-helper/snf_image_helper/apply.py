@@ -25,6 +25,7 @@ from synnefo_light.run import Runner
 
 if TYPE_CHECKING:
     from snf_image_helper.lvm import VolumeManager
+    from snf_image_helper.windows import Facts
 
 DISK = "snf-disk0"
 WORK = Path("/run")
@@ -49,6 +50,7 @@ class Machine:
         self.mounts = MountStack()
         self._volumes: VolumeManager | None = None
         self.changed = False
+        self._windows: Facts | None = None
 
     @property
     def volumes(self) -> VolumeManager:
@@ -103,6 +105,10 @@ class Machine:
             case actions.GrowVolume(volume=volume, partitions=partitions):
                 self.volumes.grow(volume, partitions=partitions)
                 self.volumes.node(volume)
+            case actions.GrowNtfs(place=place, check=check):
+                from snf_image_helper import ntfs
+
+                ntfs.grow(self.runner, self.node(place), check=check)
             case actions.MakeSwap(disk=disk, partition=partition, uuid=uuid, label=label):
                 node = self.disks.partition_node(f"snf-disk{disk}", partition)
                 self._tool("/usr/sbin/mkswap", "-U", uuid, *(("-L", label) if label else ()), node)
@@ -121,6 +127,11 @@ class Machine:
                 self._files().symlink(path, target)
             case actions.MakeFolder(path=path, mode=mode, owner=owner):
                 self._files().make_folder(path, mode=mode, owner=owner)
+            case actions.SetRegistryValue(hive=hive, key=key, name=name, value=value):
+                from snf_image_helper import hives
+
+                hives.set_dword(self._files(), hive, key, name, value)
+                self._windows = None
             case actions.GenerateHostKey():
                 self._generate_host_key(action)
             case actions.MakeSwapFile():
@@ -136,10 +147,17 @@ class Machine:
 
     def mount(self, place: Place, kind: FilesystemKind, *, subvolume: str = "", read_only: bool = False) -> None:
         """Mount a file system as the image's root. Raises EnvironmentFault with the kernel's reason."""
+        if kind is FilesystemKind.NTFS:
+            from snf_image_helper import ntfs
+
+            ntfs.mount(self.runner, self.node(place), MOUNT_POINT, read_only=read_only, warn=self.warn)
+            self.mounts.take_root(ended=ntfs.wait_for_end)
+            return
         self.mounts.mount_root(self.node(place), kind, subvolume=subvolume, read_only=read_only)
 
     def umount_files(self) -> None:
         """Unmount and flush. A second call does nothing."""
+        self._windows = None
         if self.mounts.umount() and self.changed:
             self.disks.flush(DISK)
 
@@ -150,6 +168,14 @@ class Machine:
         finally:
             if self._volumes is not None:
                 self._volumes.deactivate()
+
+    def windows(self) -> Facts:
+        """What the registry of the mounted Windows says; read once while it is mounted and not changed."""
+        if self._windows is None:
+            from snf_image_helper import hives
+
+            self._windows = hives.read_facts(self._files())
+        return self._windows
 
     def _files(self) -> RootFs:
         if self.root is None:

@@ -30,7 +30,7 @@ from synnefo_light.run import run
 from synnefo_light.tasks import OsFamily, Phase, TaskInfo, order
 
 MANIFEST = "snf-manifest"
-CUSTOMISED = (OsFamily.LINUX, OsFamily.FREEBSD)
+CUSTOMISED = (OsFamily.LINUX, OsFamily.FREEBSD, OsFamily.WINDOWS)
 DAY_S = 86400
 
 
@@ -63,13 +63,13 @@ class _Run:
         machine = self._machine = Machine(Disks(), run, self._warn, self._progress)
         manifest = read_manifest(machine)
         today = int(time.time()) // DAY_S
-        if "password" not in manifest.skip:
-            manifest = hash_passwords(manifest)
         root: Found | None = None
         for info in order(task.INFO for task in TASKS.values()):
             # An image of which nothing is to be changed is not looked at either.
             if root is None and info.phase is not Phase.SOURCE and info.name not in manifest.skip:
                 root = find_root(machine, manifest)
+                if root.family is not OsFamily.WINDOWS and "password" not in manifest.skip:
+                    manifest = hash_passwords(manifest)
             self._one(machine, info, manifest, root, today)
         machine.umount()
         self._channel.send(Finished(nonce=manifest.nonce))

@@ -6,12 +6,16 @@ An `Image` is a snapshot, taken anew before each task is planned, because the ta
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from snf_image_helper.partitions import Partition, Table
 from synnefo_light.errors import PeerError
 from synnefo_light.tasks import OsFamily
+
+if TYPE_CHECKING:
+    from snf_image_helper.windows import Facts
 
 
 class ImageError(PeerError):
@@ -83,6 +87,10 @@ class NoFiles:
 
     def names(self, path: RootPath) -> tuple[str, ...]:
         raise RuntimeError(f"{path} was asked for while the image is not mounted")
+
+
+def _no_windows() -> Facts:
+    raise RuntimeError("the registry was asked for while no Windows is mounted")
 
 
 class FilesystemKind(enum.Enum):
@@ -212,6 +220,7 @@ class Image:
     blocks: tuple[Block, ...] = ()  # every place that was looked at, the root among them
     group: VolumeGroup | None = None  # the one that the root is in
     files: Files = field(default_factory=NoFiles, repr=False)
+    windows: Callable[[], Facts] = field(default=_no_windows, repr=False)  # its registry, read when first asked for
 
     @property
     def is_mounted(self) -> bool:

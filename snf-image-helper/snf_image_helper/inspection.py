@@ -192,6 +192,7 @@ def snapshot(machine: Machine, *, root: Found, today: int) -> Image:
         blocks=blocks,
         group=root.group,
         files=files,
+        windows=machine.windows,
     )
 
 

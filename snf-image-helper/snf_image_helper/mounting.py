@@ -9,6 +9,7 @@ A mount point that is a link leads to another folder of the image or nowhere. Ev
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from snf_image_helper.image import FilesystemKind, RootPath
@@ -38,12 +39,18 @@ class MountStack:
     def __init__(self) -> None:
         self.root: RootFs | None = None
         self._below: list[str] = []
+        self._ended: Callable[[], None] | None = None
 
     def mount_root(self, node: str, kind: FilesystemKind, *, subvolume: str = "", read_only: bool = False) -> None:
         """Raises EnvironmentFault with the kernel's reason."""
         options = (LOOK_OPTIONS if read_only else OPTIONS).get(kind, "")
         _mount(node, MOUNT_POINT, kind, subvolume=subvolume, options=options, flags=MS_RDONLY if read_only else 0)
         self.root = RootFs(MOUNT_POINT)
+
+    def take_root(self, *, ended: Callable[[], None]) -> None:
+        """A program has mounted the root; after it is unmounted `ended` waits until that program has."""
+        self.root = RootFs(MOUNT_POINT)
+        self._ended = ended
 
     def mount_below(self, node: str, kind: FilesystemKind, point: RootPath, *, subvolume: str = "") -> None:
         """Mount over a folder of the root. Raises ImageError when there is no such folder inside of it."""
@@ -67,6 +74,9 @@ class MountStack:
         while self._below:
             umount(self._below.pop())
         umount(MOUNT_POINT)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
         return True
 
 

@@ -123,6 +123,25 @@ class RootFs:
                 raise ImageError(f"{path} of the image has over {limit} bytes, more than such a file may have")
             return content
 
+    @contextlib.contextmanager
+    def opened(self, path: RootPath, *, limit: int) -> Iterator[int]:
+        """A regular file, open for reading, for a library that takes a file and not its content.
+
+        Raises ImageError when there is none, and over `limit` bytes.
+        """
+        with _explained(path), self._place(path) as place:
+            if place is None or place.found is None:
+                raise ImageError(f"{path} of the image does not exist")
+            _must_be_regular(path, place.found)
+            fd = os.open(place.name, os.O_RDONLY | os.O_NONBLOCK | _LEAF, dir_fd=place.folder)
+        try:
+            _must_be_regular(path, os.fstat(fd))
+            if os.fstat(fd).st_size > limit:
+                raise ImageError(f"{path} of the image has over {limit} bytes, more than such a file may have")
+            yield fd
+        finally:
+            os.close(fd)
+
     def names(self, path: RootPath) -> tuple[str, ...]:
         """The names in a folder, sorted; none if there is no such folder."""
         with _explained(path):

@@ -19,7 +19,7 @@ ALLOWED = {
     ),
     "snf_image_helper": (
         TREE / "snf-image-helper" / "snf_image_helper",
-        {"snf_image_helper", "synnefo_light", "pyudev"},
+        {"snf_image_helper", "synnefo_light", "pyudev", "hivex"},
     ),
     "snf_lab": (TREE / "tests" / "lab" / "snf_lab", {"snf_lab", "synnefo_light"}),
 }

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from snf_image_helper.actions import Action, MountRoot
 from snf_image_helper.image import Image
 from synnefo_light.manifest import Manifest
-from synnefo_light.tasks import Phase, TaskInfo
+from synnefo_light.tasks import LINUX, WINDOWS, Phase, TaskInfo
 
 INFO = TaskInfo(
     name="mount",
     snf_image="MountImage",
+    os_families=LINUX | WINDOWS,
     groups=frozenset({"mounted"}),
     phase=Phase.UNMOUNTED,
     summary="Mount the image",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 
 from snf_image_helper.actions import Action, WriteFile
 from snf_image_helper.distribution import accounts, group_ids
 from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Image, ImageError, RootPath
+from snf_image_helper.injection import content_of
 from synnefo_light.manifest import InjectedFile, Manifest
 from synnefo_light.tasks import Phase, TaskInfo
 
@@ -35,7 +34,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         path = RootPath(file.path)
         actions += plan_folders(image.files, path.parent, made=made)
         owner = (_number(file.owner, users, "user", file), _number(file.group, groups, "group", file))
-        actions.append(WriteFile(path=path, content=_content(file), mode=file.mode, owner=owner))
+        actions.append(WriteFile(path=path, content=content_of(file), mode=file.mode, owner=owner))
     return actions
 
 
@@ -45,10 +44,3 @@ def _number(name: str, known: Mapping[str, int], what: str, file: InjectedFile) 
     if name.isascii() and name.isdigit() and int(name) < (1 << 32) - 1:
         return int(name)
     raise ImageError(f"{file.path} is to belong to the {what} {name}, which the image does not have")
-
-
-def _content(file: InjectedFile) -> bytes:
-    try:
-        return base64.b64decode(file.contents, validate=True)
-    except binascii.Error as e:
-        raise ImageError(f"the contents of {file.path} are not base64: {e}") from None
