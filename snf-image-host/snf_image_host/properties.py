@@ -77,7 +77,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             ("CLOUD_INIT", "boolean", "write input for cloud-init instead of changing system files"),
             ("NM_NETWORKING", "boolean", "write NetworkManager's keyfiles, whatever the image seems to use"),
             ("OFFLINE_NTFSRESIZE", "boolean", "grow NTFS in the helper VM, not at the first boot"),
-            ("OFFLINE_NTFSRESIZE_NOCHECK", "boolean", "the same, also for a file system that is marked dirty"),
+            ("OFFLINE_NTFSRESIZE_NOCHECK", "boolean", "the same, and Windows does not check it at its first boot"),
             ("IGNORE_UNATTEND", "boolean", "replace the image's answer file (Windows)"),
             ("USE_DEFAULT_UNATTEND", "boolean", "old name of IGNORE_UNATTEND"),
             ("CUSTOM_TASK", "base64", "a program run in the helper VM, where allow_custom_task lets it"),

@@ -45,6 +45,8 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         if password.clear is None:
             raise ImageError(f"the password of {password.user} is given as a hash, which Windows cannot take")
         name, clear = password.user.lower(), password.clear.reveal()
+        if name == "root" and manifest.os_family is None and name not in facts.users:
+            name = facts.administrator  # the host took the image for a Linux, as nobody had said what it is
         if name in administrators or name in created:
             in_answers[name] = clear
         elif name in facts.users:
