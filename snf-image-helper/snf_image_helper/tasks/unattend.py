@@ -28,8 +28,7 @@ INFO = TaskInfo(
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
-    if manifest.cloud_init is not None:
-        raise ImageError("CLOUD_INIT is for systems with cloud-init; Windows is customised by its answer file")
+    _refuse_what_others_have(manifest)
     facts = image.windows()
     if facts.image_state != GENERALIZED:
         raise ImageError(
@@ -48,7 +47,16 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     actions += [RemoveFile(path=path) for path in before if image.files.entry(path) is not None]
     if facts.unattend_file is not None and came_from is None and places(facts)[0] != where:
         actions.append(Warn(text=f"the image's registry names the answer file {facts.unattend_file[:200]}, elsewhere"))
+    if manifest.swap is not None and "swap" not in manifest.skip:
+        actions.append(Warn(text="SWAP is left out: Windows makes its own swap file"))
     return [*actions, *windows_scripts.install(image.files, where)]
+
+
+def _refuse_what_others_have(manifest: Manifest) -> None:
+    if manifest.cloud_init is not None:
+        raise ImageError("CLOUD_INIT is for systems with cloud-init; Windows is customised by its answer file")
+    if manifest.custom_task is not None and "custom_task" not in manifest.skip:
+        raise ImageError("CUSTOM_TASK runs programs of a Linux image; Windows can be given RunSynchronous commands")
 
 
 def _choose(files: Files, facts: Facts, wanted: Windows) -> tuple[AnswerFile, RootPath | None]:
