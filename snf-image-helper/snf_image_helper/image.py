@@ -30,7 +30,7 @@ class RootPath(str):
     def __new__(cls, path: str) -> RootPath:
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if ".." in parts or "\0" in path:
-            raise ValueError(f"{path!r} cannot name a file of the image: it holds '..' or NUL")
+            raise ImageError(f"{path[:200]!r} cannot name a file of the image: it holds '..' or NUL")
         return super().__new__(cls, "/" + "/".join(parts))
 
     @property
