@@ -18,8 +18,8 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from snf_image_host import journal
-from snf_image_host.journal import Entry, Failed, Finished
 from snf_image_host.exclusions import TASK_PREFIX
+from snf_image_host.journal import Entry, Failed, Finished
 from snf_image_host.properties import PROPERTIES
 from synnefo_light import __version__
 from synnefo_light.errors import EnvironmentFault, UserError
