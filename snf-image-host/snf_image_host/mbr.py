@@ -22,6 +22,7 @@ from synnefo_light.units import MIB, SECTOR
 
 START: Final = 2048  # sectors; 1 MiB
 LEAD: Final = START * SECTOR
+LIMIT: Final = 0xFFFFFFFF  # sectors that an entry can count
 TYPES: Final = {ImageFormat.EXTDUMP: 0x83, ImageFormat.NTFSDUMP: 0x07}
 #: Loads the first sector of the bootable partition and jumps there; of Debian's package syslinux-common.
 BOOT_CODE: Final = Path("/usr/lib/syslinux/mbr/mbr.bin")
@@ -50,9 +51,9 @@ def plan_mbr(image_format: ImageFormat, *, image: int, disk: int, signature: int
     """
     sectors = -(-image // SECTOR)
     whole = -(-image // MIB) * MIB // SECTOR
-    if (START + whole) * SECTOR <= disk:
+    if START + whole <= min(disk // SECTOR, LIMIT):
         sectors = whole
-    if START + sectors > 0xFFFFFFFF:
+    if START + sectors > LIMIT:
         raise UserError(
             f"an {image_format.value} gets an MBR, which ends at 2 TiB, but the image has {image} bytes; "
             f"make a diskdump with a GPT of it"

@@ -31,6 +31,7 @@ INSTALLED = ("synnefo-light-node",)
 FOR_TESTS = (
     *("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl"),
     *("lvm2", "ntfs-3g", "python3-hypothesis"),  # attacks and their controls
+    *("gpg", "gpg-agent", "openssl", "python3-pyftpdlib", "python3-openssl"),  # signed images, a server for ftps
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
 )
 

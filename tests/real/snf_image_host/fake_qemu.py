@@ -5,6 +5,7 @@ Standard library only and one file: it is copied to a folder that everybody may 
 in the namespaces and under the limits of the real one. BEHAVIOUR, VERSION and TASKS are replaced when it is copied.
 """
 
+import fcntl
 import json
 import os
 import resource
@@ -61,9 +62,22 @@ def tasks(until: str | None = None) -> None:
         say("task-started", task=task)
         if task == until:
             return
+        if task == "convert":
+            convert()
         if task == "hostname":
             os.pwrite(DISKS["snf-disk0"], b"written by the fake helper", 2 << 20)
         say("task-done", task=task)
+
+
+def convert() -> None:
+    """Put the source's bytes onto disk 0 as they are, and say what was asked for, and that the source is read-only."""
+    source, disk = DISKS["snf-source"], DISKS["snf-disk0"]
+    readonly = fcntl.fcntl(source, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    CONSOLE.sendall(json.dumps({"source": order["source"], "readonly": readonly}).encode() + b"\n")
+    at = 0
+    while at < order["source"]["size"]:  # type: ignore[index]
+        block = os.pread(source, 1 << 20, at)
+        at += os.pwrite(disk, block, at)
 
 
 def finished() -> None:
@@ -101,6 +115,8 @@ if any("snf.helper=selftest" in w for w in sys.argv):
     hello()
     sys.exit(0)
 order = manifest()
+if order["windows"]:
+    CONSOLE.sendall(json.dumps({"answer_file": order["windows"]["answer_file"]}).encode() + b"\n")  # type: ignore[index]
 hello("9.9.9" if kind == "wrong-version" else VERSION)
 if kind == "hang-in":
     tasks(until=argument)
