@@ -308,6 +308,12 @@ def _encoding(
         given = [p.name for p in (IMG_SOURCE_FORMAT, IMG_COMPRESSION, IMG_CHECKSUM, IMG_SIGNATURE) if p.name in both]
         if given:
             raise ParameterError(f"{given[0]} is given, but with img_id=null nothing is copied; leave one of them out")
+    if source_format is not SourceFormat.RAW and compression is not Compression.NONE:
+        raise ParameterError(
+            f"the image is {source_format.value} within {compression.value} (by its name, img_source_format or "
+            f"img_compression), which there is no place to unpack; unpack it, or give a raw image in "
+            f"{compression.value}"
+        )
     if image_format is not ImageFormat.DISKDUMP and (source_format, compression) != (
         SourceFormat.RAW,
         Compression.NONE,

@@ -164,9 +164,7 @@ def check_parameters(parameters: Parameters, settings: Settings, image: HelperIm
             "allow_custom_task=true in the configuration where those who may give OS parameters are trusted"
         )
     if parameters.converts and not any(task.phase is Phase.SOURCE for task in tasks):
-        raise UserError(
-            f"the image is {_encoded(parameters)}, which this helper VM cannot convert; unpack it to a raw image"
-        )
+        raise UserError("the image is no raw disk, and this helper VM cannot make one of it; give a raw image")
     _check_signature(parameters, settings)
     manifest = _manifest("instance", (), parameters, settings, sizes=(MIB,), image=image, nonce="0" * 32)
     try:
@@ -185,11 +183,6 @@ def _check_signature(parameters: Parameters, settings: Settings) -> None:
         raise UserError(
             "img_signature is missing: this node deploys signed images only (signature_required); give the signature"
         )
-
-
-def _encoded(parameters: Parameters) -> str:
-    words = (parameters.source_format.value, parameters.compression.value)
-    return " in ".join(word for word in words if word not in ("raw", "none")) or "raw"
 
 
 def _manifest(
