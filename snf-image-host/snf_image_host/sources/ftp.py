@@ -95,10 +95,7 @@ def open_ftp(image: FtpImage, rules: Rules) -> Iterator[OpenTransfer]:
             size = ftp.size(path)
             if size is None or size < 0:
                 raise PeerError(f"{name} does not declare its size (SIZE); use a server that does")
-            data = ftp.transfercmd(f"RETR {path}")
-            opened.callback(data.close)
-            data.settimeout(rules.timeout_s)
-            deadline.watch(data)
+            data = _data(ftp, path, rules, deadline, opened)
         except ssl.SSLError as e:
             raise PeerError(f"{name} does not prove who it is: {escape(str(e), limit=200)}") from e
         except UserError:
@@ -129,3 +126,18 @@ def _session(url: str, rules: Rules, deadline: Deadline, opened: contextlib.Exit
     if isinstance(ftp, _Secured):
         ftp.prot_p()
     return ftp
+
+
+def _data(ftp: ftplib.FTP, path: str, rules: Rules, deadline: Deadline, opened: contextlib.ExitStack) -> socket.socket:
+    """What FTP.ntransfercmd does, with a connection that keeps the rules and the deadline, its TLS included."""
+    host, port = ftp.makepasv()
+    data = connect(host, port, networks=rules.networks, timeout_s=CONNECT_S, deadline=deadline)
+    opened.callback(data.close)
+    data.settimeout(rules.timeout_s)
+    answer = ftp.sendcmd(f"RETR {path}")
+    if answer[0] != "1":
+        raise ftplib.error_reply(answer)  # noqa: S321 - an exception
+    if isinstance(ftp, _Secured):
+        data = ftp.context.wrap_socket(data, server_hostname=ftp.host)
+        opened.callback(data.close)
+    return data
