@@ -56,6 +56,16 @@ def choose(image: HelperImage, settings: Settings, *, kvm: Path = KVM, again: bo
         raise EnvironmentFault(f"{settings.run_dir} cannot be written ({e.strerror}); run this as root") from e
 
 
+def foresee(image: HelperImage, settings: Settings, *, kvm: Path = KVM) -> Choice | None:
+    """What `choose` would say, as far as that is known without booting anything; None: it will be found out."""
+    if settings.accel != "auto" or not kvm.exists():
+        return choose(image, settings, kvm=kvm)
+    known = _read(settings.run_dir / ".accel.json")
+    if known is None or (known.boot, known.helper) != (BOOT_ID.read_text().strip(), image.version):
+        return None
+    return Choice(accel=known.accel, reason=known.reason)
+
+
 def _remembered(image: HelperImage, settings: Settings, *, again: bool) -> Choice:
     path = settings.run_dir / ".accel.json"
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -50,8 +50,11 @@ def installed_helper(settings: Settings) -> HelperImage:
     return find_image(settings.helper_dir, version=__version__)
 
 
-def create(env: OsEnv, settings: Settings) -> Finished:
-    """Deploy as `env` says. Raises Unsuccessful; then the disk is as its sentence says."""
+def create(env: OsEnv, settings: Settings, *, remedy: str | None = None) -> Finished:
+    """Deploy as `env` says. Raises Unsuccessful; then the disk is as its sentence says.
+
+    `remedy` is what the sentence says to do, in place of Ganeti's commands.
+    """
     state, console = Deployment(), ConsoleLog()
     with contextlib.ExitStack() as held:
         reporter: Reporter | None = None
@@ -74,7 +77,7 @@ def create(env: OsEnv, settings: Settings) -> Finished:
             reporter.finished(finished)
             return finished
         except (Exception, Interrupted) as e:
-            sentence = deploy.explain(env.instance, e, state)
+            sentence = deploy.explain(env.instance, e, state, remedy=remedy)
             if reporter is not None:
                 reporter.failed(sentence)
                 logger.error("instance=%s deploy failed at step=%s: %s", env.instance, reporter.step, sentence)

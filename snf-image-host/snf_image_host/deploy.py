@@ -160,17 +160,17 @@ def rename(env: OsEnv, parameters: Parameters, settings: Settings, image: Helper
         return True
 
 
-def explain(instance: str, error: BaseException, state: Deployment) -> str:
+def explain(instance: str, error: BaseException, state: Deployment, *, remedy: str | None = None) -> str:
     """The one sentence about a failed deployment: what failed, what became of the disk, what to do."""
     what = (
         str(error)
         if isinstance(error, Error | Interrupted)
         else f"a fault of snf-image itself ({type(error).__name__}: {error})"
     )
-    return (
-        f"{instance} was not deployed: {what}; {state.disk.value}; mend that and run "
-        f"`gnt-instance reinstall {instance}`, or give up with `gnt-instance remove {instance}`"
+    by_ganeti = (
+        f"mend that and run `gnt-instance reinstall {instance}`, or give up with `gnt-instance remove {instance}`"
     )
+    return f"{instance} was not deployed: {what}; {state.disk.value}; {remedy or by_ganeti}"
 
 
 def explain_rename(env: OsEnv, error: BaseException) -> str:

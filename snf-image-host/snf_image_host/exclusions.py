@@ -32,6 +32,16 @@ def exclusions(tasks: Iterable[TaskInfo]) -> dict[str, frozenset[str]]:
     return found
 
 
+def excluded_by(task: TaskInfo, tasks: Iterable[TaskInfo]) -> list[str]:
+    """The properties that leave the task out, CLOUD_INIT among them."""
+    if task.phase is Phase.SOURCE:
+        return []
+    named = [name for name, names in sorted(exclusions(tasks).items()) if task.name in names]
+    groups = [name for name, group in _GROUPS.items() if group in task.groups]
+    cloud = ["CLOUD_INIT"] if "cloud-init" in task.groups else []
+    return [*named, *groups, *cloud, "EXCLUDE_ALL_TASKS"]
+
+
 def excluded(
     found: Mapping[str, str],
     tasks: Sequence[TaskInfo],

@@ -8,19 +8,13 @@ from typing import Final
 
 from snf_image_host.commands import Out
 from snf_image_host.create import installed_helper
-from snf_image_host.exclusions import FRAME, exclusions
+from snf_image_host.exclusions import excluded_by
 from snf_image_host.settings import Settings
 from synnefo_light.records import dump_json, plain
-from synnefo_light.tasks import ALL, Group, TaskInfo
+from synnefo_light.tasks import ALL, TaskInfo
 
 NAME: Final = "tasks"
 SUMMARY: Final = "list the tasks of the helper VM in the order they run"
-
-GROUPS: Final[dict[Group, str]] = {
-    "mounted": "EXCLUDE_MOUNTED_TASKS",
-    "resize": "EXCLUDE_FILESYSTEMRESIZE_TASKS",
-    "cloud-init": "CLOUD_INIT",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +39,7 @@ def render(tasks: Sequence[TaskInfo]) -> Iterator[str]:
         families = "all" if task.os_families == ALL else " ".join(sorted(f.value for f in task.os_families))
         yield f"{n:>3} {task.phase.value:<10} {task.name:<24} {task.snf_image or '-':<32} {families}"
         yield f"{'':>15}{task.summary}"
-        yield f"{'':>15}left out by {', '.join(excluded_by(task, tasks))}"
-
-
-def excluded_by(task: TaskInfo, tasks: Sequence[TaskInfo]) -> list[str]:
-    """The properties that leave the task out."""
-    named = [name for name, names in sorted(exclusions(tasks).items()) if task.name in names]
-    groups = [GROUPS[group] for group in sorted(task.groups)]
-    if task.name in FRAME and GROUPS["mounted"] not in groups:
-        groups.append(GROUPS["mounted"])
-    return [*named, *groups, "EXCLUDE_ALL_TASKS"]
+        yield f"{'':>15}left out by {', '.join(excluded_by(task, tasks)) or 'nothing'}"
 
 
 def _fields(task: TaskInfo) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from snf_image_host.commands.tasks import excluded_by, render
+from snf_image_host.commands.tasks import render
+from snf_image_host.exclusions import excluded_by
 
 from synnefo_light.tasks import TaskInfo
 from tests.task_list import ORDER
