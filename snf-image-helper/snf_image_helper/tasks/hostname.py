@@ -37,7 +37,8 @@ def _older_places(files: Files, name: str) -> list[Action]:
     if files.link(capitals) is None and is_file(files, capitals):
         actions.append(WriteFile(path=capitals, content=f"{name}\n".encode()))
     for path, variable in (("etc/sysconfig/network", "HOSTNAME"), ("etc/conf.d/hostname", "hostname")):
-        old = text(files, path)
+        # SUSE's /etc/sysconfig/network is a folder.
+        old = text(files, path) if is_file(files, RootPath(path)) else None
         if old is not None and any(line.lstrip().startswith(f"{variable}=") for line in old.splitlines()):
             actions.append(WriteFile(path=RootPath(path), content=encoded(set_variables(old, {variable: name}))))
     return actions

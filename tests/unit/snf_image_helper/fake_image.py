@@ -6,7 +6,7 @@ import posixpath
 import struct
 from collections.abc import Mapping
 
-from snf_image_helper.image import Entry, Filesystem, FilesystemKind, Image, Kind, Root, RootPath
+from snf_image_helper.image import Entry, Filesystem, FilesystemKind, Image, ImageError, Kind, Root, RootPath
 from snf_image_helper.partitions import LINUX_MBR, SECTOR, Partition, Table
 
 from synnefo_light.manifest import Manifest
@@ -60,6 +60,8 @@ class FakeFiles:
 
     def read(self, path: RootPath) -> bytes | None:
         what = self._tree.get(self._follow(path))
+        if (entry := self.entry(path)) is not None and entry.kind is Kind.FOLDER:
+            raise ImageError(f"{path} of the image is a folder, a regular file is needed there")
         return what.encode() if isinstance(what, str) else what if isinstance(what, bytes) else None
 
     def names(self, path: RootPath) -> tuple[str, ...]:
