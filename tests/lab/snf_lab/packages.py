@@ -33,6 +33,7 @@ FOR_TESTS = (
     "busybox-static",  # the programs of an image that runs one
     *("lvm2", "ntfs-3g", "python3-hypothesis"),  # attacks and their controls
     *("gpg", "gpg-agent", "openssl", "python3-pyftpdlib", "python3-openssl"),  # signed images, a server for ftps
+    *("python3-hivex", "chntpw", "libxml2-utils"),  # the registry and answer files of Windows
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
 )
 
