@@ -27,7 +27,6 @@ from snf_image_helper.qemu_img import (
     parse_percent,
 )
 from snf_image_helper.source_headers import SourceError, parse_header
-from snf_image_helper.streams import BLOCK, decompress
 from synnefo_light.errors import EnvironmentFault, ToolError
 from synnefo_light.manifest import Source, SourceFormat
 from synnefo_light.run import Runner, run_watched
@@ -125,6 +124,8 @@ def _write_by_qemu_img(way: Way, progress: OnProgress) -> None:
 
 
 def _write_stream(way: Way, progress: OnProgress) -> None:
+    from snf_image_helper.streams import decompress  # only now: qemu-img does without these libraries
+
     read_bytes = written = 0
     with Path(way.node).open("rb", buffering=0) as file:
 
@@ -179,6 +180,3 @@ def _damaged(kind: SourceFormat, error: ToolError) -> SourceError:
     said = error.stderr.strip().splitlines()[-1:] or [""]
     detail = said[0].removeprefix("qemu-img: ")[:200]
     return SourceError(f"the image is a {kind.value} that is damaged or not whole: qemu-img {error.outcome}: {detail}")
-
-
-assert BLOCK % HOLE == 0
