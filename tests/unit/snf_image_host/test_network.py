@@ -6,9 +6,10 @@ import ipaddress
 from typing import Any
 
 import pytest
-from snf_image_host.network import plan_ipv4, plan_ipv6, plan_nics
+from snf_image_host.network import plan_ipv4, plan_ipv6, plan_mtu, plan_nics
 from snf_image_host.settings import Settings
 
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import OsNic
 
 V4 = ipaddress.ip_address("10.0.0.5")
@@ -36,6 +37,10 @@ def nic(**given: Any) -> OsNic:
         ({"ip": V4, "subnet": NET4, "tags": ("nfdhcpd",)}, ("dhcp", None, None)),
         ({"ip": V4, "subnet": NET4, "tags": ("ip-less-routed",)}, ("static", "10.0.0.5/24", None)),
         ({"ip": V6, "subnet": NET4}, ("none", None, None)),
+        ({"ip": V4, "mode": "routed"}, ("dhcp", None, None)),
+        ({"ip": V4, "mode": "routed", "subnet": NET4}, ("static", "10.0.0.5/24", None)),
+        ({"ip": V4, "mode": "routed", "subnet": NET4, "gateway": GATE4}, ("static", "10.0.0.5/32", "10.0.0.1")),
+        ({"ip": V4, "mode": "routed", "subnet": NET4, "gateway": GATE4, "tags": ("dhcp",)}, ("dhcp", None, None)),
     ],
 )
 def test_ipv4(given: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
@@ -53,6 +58,12 @@ def test_ipv4(given: dict[str, Any], expected: tuple[str, str | None, str | None
         ({"ip": V6}, ("dhcp", None, None)),
         ({"ip": V6, "subnet6": NET6, "gateway6": GATE6}, ("static", "2001:db8::5/64", "2001:db8::1")),
         ({"ip": V6, "subnet6": NET6, "tags": ("stateful_dhcpv6",)}, ("dhcp", None, None)),
+        ({"ip": V6, "mode": "routed", "subnet6": NET6}, ("static", "2001:db8::5/64", None)),
+        (
+            {"ip": V6, "mode": "routed", "subnet6": NET6, "gateway6": GATE6},
+            ("static", "2001:db8::5/128", "2001:db8::1"),
+        ),
+        ({"ip": V4, "mode": "routed", "subnet6": NET6, "gateway6": GATE6}, ("slaac", None, None)),
     ],
 )
 def test_ipv6(given: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
@@ -92,3 +103,39 @@ def test_the_tags_are_those_of_the_configuration() -> None:
     tagged = nic(ip=V4, subnet=NET4, tags=("pool",))
     assert plan_ipv4(tagged, Settings())[0] == "static"
     assert plan_ipv4(tagged, Settings(dhcp_tags=("pool",)))[0] == "dhcp"
+
+
+def test_a_second_routed_card_reaches_its_neighbours_without_the_gateway() -> None:
+    """The default route is the first card's; a /32 without a gateway would reach nobody."""
+    routed: dict[str, Any] = {"ip": V4, "mode": "routed", "subnet": NET4, "gateway": GATE4}
+    first, second = plan_nics([nic(**routed), nic(**routed)], Settings(), nameservers=(), search=())
+    assert (first.ipv4_address, first.ipv4_gateway) == ("10.0.0.5/32", "10.0.0.1")
+    assert (second.ipv4_address, second.ipv4_gateway) == ("10.0.0.5/24", None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "mtu"),
+    [
+        ((), None),
+        (("public",), None),
+        (("mtu",), None),
+        (("mtu:9000", "nfdhcpd"), 9000),
+        (("mtu:576",), 576),
+        (("mtu:65536",), 65536),
+    ],
+)
+def test_a_tag_of_the_network_sets_the_mtu(tags: tuple[str, ...], mtu: int | None) -> None:
+    (planned,) = plan_nics([nic(tags=tags)], Settings(), nameservers=(), search=())
+    assert planned.mtu == mtu
+
+
+@pytest.mark.parametrize(
+    "tags", [("mtu:",), ("mtu:0",), ("mtu:575",), ("mtu:65537",), ("mtu:9k",), ("mtu:-1",), ("mtu:1500", "mtu:9000")]
+)
+def test_a_tag_of_which_no_mtu_follows_is_refused_by_name(tags: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        plan_mtu(nic(network="lan", tags=tags))
+    assert str(caught.value) == (
+        f"the network lan has the tags {', '.join(tags)}, of which no MTU follows; "
+        "give it one, from mtu:576 to mtu:65536"
+    )
