@@ -156,8 +156,8 @@ def check_parameters(parameters: Parameters, settings: Settings, image: HelperIm
         )
     if family not in (None, OsFamily.LINUX) and properties.swap is not None:
         raise UserError(f"SWAP is given, but OSFAMILY is {family.value}; only Linux gets swap space")
-    if family is OsFamily.WINDOWS and any(p.hashed is not None for p in parameters.passwords):
-        raise UserError("img_passwd_hash is given, but Windows takes no hashes; give img_passwd")
+    if family is OsFamily.WINDOWS:
+        _check_windows(parameters)
     if properties.custom_task is not None and not settings.allow_custom_task:
         raise UserError(
             "CUSTOM_TASK is given, but this node does not run such programs; leave it out, or set "
@@ -171,6 +171,17 @@ def check_parameters(parameters: Parameters, settings: Settings, image: HelperIm
         encode(manifest)
     except ProtocolError as e:
         raise UserError(f"img_personality: {e}") from None
+
+
+def _check_windows(parameters: Parameters) -> None:
+    if any(password.hashed is not None for password in parameters.passwords):
+        raise UserError("img_passwd_hash is given, but Windows takes no hashes; give img_passwd")
+    for name, given in (
+        ("CLOUD_INIT", parameters.properties.cloud_init),
+        ("CUSTOM_TASK", parameters.properties.custom_task is not None),
+    ):
+        if given:
+            raise UserError(f"{name} is given, but OSFAMILY is windows, for which there is no such task; leave it out")
 
 
 def _check_signature(parameters: Parameters, settings: Settings) -> None:

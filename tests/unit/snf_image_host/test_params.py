@@ -158,6 +158,10 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
             "img_passwd_hash is given, but Windows takes no hashes; give img_passwd",
         ),
         (
+            {"img_properties": '{"OSFAMILY": "windows", "CLOUD_INIT": "yes"}'},
+            "CLOUD_INIT is given, but OSFAMILY is windows, for which there is no such task; leave it out",
+        ),
+        (
             {"img_properties": '{"OSFAMILY": "freebsd", "SWAP": "b"}'},
             "SWAP is given, but OSFAMILY is freebsd; only Linux gets swap space",
         ),
