@@ -38,7 +38,11 @@ def look(read: Reader, *, start: int, size: int) -> Filesystem | SwapSpace | Con
     if head[4086:4095] in (b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB000"):
         return Content.HIBERNATED
     found = _ext(head[1024:2048]) or _xfs(head) or _fat(head) or _ntfs(head) or _f2fs(head[1024:])
-    found = found or _btrfs(read(start + (64 << 10), 0x22B)) or _bsd(read, start, size)
+    if found is None and (superblock := read(start + (64 << 10), 0x22B))[64:72] == b"_BHRfS_M":
+        if superblock[0x88:0x90] != struct.pack("<Q", 1):
+            return Content.SPREAD
+        found = _btrfs(superblock)
+    found = found or _bsd(read, start, size)
     return found if found is not None and 0 < found.size <= size else None
 
 
@@ -94,9 +98,7 @@ def _xfs(head: bytes) -> Filesystem | None:
     )
 
 
-def _btrfs(block: bytes) -> Filesystem | None:
-    if block[64:72] != b"_BHRfS_M":
-        return None
+def _btrfs(block: bytes) -> Filesystem:
     (total,) = struct.unpack_from("<Q", block, 0x70)
     return Filesystem(kind=FilesystemKind.BTRFS, size=total, uuid=_uuid(block[32:48]), label=_label(block[0x12B:0x22B]))
 

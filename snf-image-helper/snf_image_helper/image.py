@@ -135,6 +135,7 @@ class Content(enum.Enum):
     LUKS = "an encrypted volume (LUKS)"
     BITLOCKER = "an encrypted volume (BitLocker)"
     MD = "a member of a RAID (md)"
+    SPREAD = "one of several devices of a btrfs"
     HIBERNATED = "the memory of a hibernated system"
 
 

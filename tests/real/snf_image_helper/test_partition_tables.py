@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from snf_image_helper.filesystems import detect
-from snf_image_helper.image import FilesystemKind
+from snf_image_helper.filesystems import detect, look
+from snf_image_helper.image import Content, SwapSpace
 from snf_image_helper.layout import NewPartition, plan_table
-from snf_image_helper.partitions import SECTOR, TableError, parse_table
+from snf_image_helper.partitions import SECTOR, Reader, TableError, parse_table
+
+from tests.filesystem_images import UUID, Kind, copy_into, make_filesystem
 
 MIB = 1 << 20
 GPT = "label: gpt\nfirst-lba: 34\nstart=1MiB, size=40MiB, type=linux, name=root\n"
@@ -160,27 +162,67 @@ def test_a_grown_mbr_is_what_sfdisk_reads(
     assert grow(disk, root=root, swap=swap) == 0
 
 
-MAKERS = {
-    FilesystemKind.EXT2: ["mke2fs", "-q", "-t", "ext2"],
-    FilesystemKind.EXT3: ["mke2fs", "-q", "-t", "ext3"],
-    FilesystemKind.EXT4: ["mke2fs", "-q", "-t", "ext4"],
-}
-
-
-@pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("start", [0, MIB])
-def test_a_filesystem_is_told_by_its_superblock(tmp_path: Path, kind: FilesystemKind, start: int) -> None:
-    disk = tmp_path / "disk"
-    with open(disk, "wb") as file:
-        file.truncate(start + 64 * MIB)
-    subprocess.run([*MAKERS[kind], "-E", f"offset={start}", disk, "64M"], check=True, capture_output=True)
-
+def reader(path: Path) -> Reader:
     def read(offset: int, length: int) -> bytes:
-        with open(disk, "rb") as file:
+        with open(path, "rb") as file:
             file.seek(offset)
             return file.read(length)
 
-    found = detect(read, start=start, size=64 * MIB)
-    assert found is not None and (found.kind, found.size) == (kind, 64 * MIB)
-    assert detect(read, start=start, size=32 * MIB) is None, "larger than its partition: not to be mounted"
-    assert detect(read, start=start + 4096, size=32 * MIB) is None
+    return read
+
+
+KINDS: dict[Kind, int] = {
+    **{"ext2": 64, "ext3": 64, "ext4": 64, "xfs": 300, "btrfs": 128, "f2fs": 100, "vfat": 33, "ufs": 32},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", [0, MIB])
+def test_a_filesystem_is_told_by_its_superblock_as_blkid_tells_it(tmp_path: Path, kind: Kind, start: int) -> None:
+    mib = KINDS[kind]
+    alone = make_filesystem(tmp_path / "alone", kind, mib=mib, tree={}, label="a label")
+    disk = tmp_path / "disk"
+    with open(disk, "wb") as file:
+        file.truncate(start + mib * MIB)
+    copy_into(alone, disk, source_offset=0, target_offset=start, size=mib * MIB)
+    found = detect(reader(disk), start=start, size=mib * MIB)
+    assert found is not None and (found.kind.value, found.size) == (kind, mib * MIB)
+    shown = subprocess.run(["blkid", "-p", "-o", "export", alone], capture_output=True, text=True, check=True).stdout
+    told = dict(line.split("=", 1) for line in shown.splitlines())
+    if kind != "ufs":
+        assert (found.uuid, found.label) == (told["UUID"], told["LABEL"].replace("\\", ""))
+        assert detect(reader(disk), start=start, size=mib * MIB // 2) is None, (
+            "larger than its place: not to be mounted"
+        )
+    assert detect(reader(disk), start=start + 512, size=mib * MIB // 2) is None
+
+
+def test_swap_is_told_with_its_names(tmp_path: Path) -> None:
+    swap = make_filesystem(tmp_path / "swap", "swap", mib=16, label="swap0", uuid=UUID)
+    assert look(reader(swap), start=0, size=16 * MIB) == SwapSpace(uuid=UUID, label="swap0")
+    with open(swap, "r+b") as file:
+        file.seek(4086)
+        file.write(b"S1SUSPEND\0")
+    assert look(reader(swap), start=0, size=16 * MIB) is Content.HIBERNATED
+
+
+@pytest.mark.parametrize(
+    ("at", "what", "content"),
+    [
+        (512, b"LABELONE", Content.LVM),
+        (0, b"LUKS\xba\xbe\0\2", Content.LUKS),
+        (3, b"-FVE-FS-", Content.BITLOCKER),
+        (4096, b"\xfc\x4e\x2b\xa9", Content.MD),
+        (16 * MIB - 65536, b"\xfc\x4e\x2b\xa9", Content.MD),
+        (16 * MIB - 8192, b"\xfc\x4e\x2b\xa9", Content.MD),
+        (65536 + 64, b"_BHRfS_M" + bytes(64) + b"\2", Content.SPREAD),
+    ],
+)
+def test_what_holds_no_file_system_of_its_own_is_named(tmp_path: Path, at: int, what: bytes, content: Content) -> None:
+    """The magic alone: blkid, which knows them all, wants more of some."""
+    path = tmp_path / "disk"
+    with open(path, "wb") as file:
+        file.truncate(16 * MIB)
+        file.seek(at)
+        file.write(what)
+    assert look(reader(path), start=0, size=16 * MIB) is content
