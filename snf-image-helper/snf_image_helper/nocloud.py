@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from snf_image_helper.layout import ALIGN, NewPartition
+from snf_image_helper.network.cards import configured
 from snf_image_helper.partitions import DATA_GPT, Gpt, Table, TableError
 from synnefo_light.manifest import Manifest, Nic
 
@@ -43,17 +44,15 @@ def render_seed(manifest: Manifest) -> tuple[tuple[str, bytes], ...]:
     user = manifest.cloud_init
     data = base64.b64decode(user.userdata) if user is not None and user.userdata else _user_data(manifest).encode()
     files = [("meta-data", _lines(meta).encode()), ("user-data", data)]
-    if manifest.nics and "network" not in manifest.skip:
+    if configured(manifest.nics) and "network" not in manifest.skip:
         files.append(("network-config", render_network_config(manifest.nics).encode()))
     return tuple(files)
 
 
-def render_network_config(nics: Iterable[Nic]) -> str:
+def render_network_config(nics: Sequence[Nic]) -> str:
     """Version 2, matched by MAC. gateway4 and gateway6, not routes: that is what nuageinit knows."""
     lines = ["version: 2", "ethernets:"]
-    for number, nic in enumerate(nics):
-        if nic.ipv4 == nic.ipv6 == "none":
-            continue
+    for number, nic in configured(nics):
         lines += [f"  nic{number}:", "    match:", f"      macaddress: {_text(nic.mac)}"]
         lines += ["    dhcp4: true"] if nic.ipv4 == "dhcp" else []
         lines += ["    dhcp6: true"] if nic.ipv6 == "dhcp" else []
@@ -73,7 +72,7 @@ def render_network_config(nics: Iterable[Nic]) -> str:
 def _user_data(manifest: Manifest) -> str:
     """`users` is always there: without it nuageinit makes an account with a password that everybody knows."""
     lines = ["#cloud-config", "users:"]
-    keys = [line for line in manifest.authorized_keys.splitlines() if line.strip()]
+    keys = [line for line in manifest.authorized_keys.splitlines() if line.strip() and not line.startswith("#")]
     with_access = "password" not in manifest.skip
     for user in manifest.users:
         lines.append(f"  - name: {_text(user)}")
