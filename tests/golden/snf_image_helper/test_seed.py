@@ -14,7 +14,7 @@ from snf_image_helper.nocloud import render_network_config, render_seed
 from tests.golden.snf_image_helper.cards import CARDS
 from tests.unit.snf_image_helper.fake_image import manifest
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent / "seed"
 ASKED: dict[str, object] = {
     "users": ["root", "user"],
     "passwords": [{"user": "root", "hashed": "$6$salt/with.dots$hash"}],
@@ -33,7 +33,7 @@ def check(name: str, text: str) -> None:
 @pytest.mark.parametrize("name", ["meta-data", "user-data"])
 def test_the_seed_says_what_was_asked_for(name: str) -> None:
     content = dict(render_seed(manifest(**ASKED)))[name].decode()
-    check(f"seed.{name}", content)
+    check(name, content)
     yaml = pytest.importorskip("yaml", reason="PyYAML (python3-yaml) is not installed")
     data = yaml.safe_load(content)
     if name == "user-data":

@@ -35,6 +35,7 @@ FOR_TESTS = (
     *("gpg", "gpg-agent", "openssl", "python3-pyftpdlib", "python3-openssl"),  # signed images, a server for ftps
     *("python3-hivex", "chntpw", "libxml2-utils"),  # the registry and answer files of Windows
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
+    "python3-yaml",  # reads what is given to cloud-init
 )
 
 #: What tests take apart without installing it.
