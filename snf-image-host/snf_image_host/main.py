@@ -48,9 +48,9 @@ def main() -> None:
 
 def _commands() -> Sequence[Command]:
     # Here and not above: no script of Ganeti's needs them.
-    from snf_image_host.commands import accel, doctor, parameters, plan, report, run, tasks, version, watch
+    from snf_image_host.commands import accel, doctor, migrate, parameters, plan, report, run, tasks, version, watch
 
-    return (plan, run, watch, report, doctor, tasks, parameters, accel, version)
+    return (plan, run, watch, report, doctor, tasks, parameters, accel, migrate, version)
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:
