@@ -15,7 +15,6 @@ from pathlib import Path
 
 from snf_lab import apt, guest_facts
 from snf_lab.guest_boot import ADDRESS, GATEWAY, MAC, PREFIX, booted
-from snf_lab.guest_deploy import quote_value
 from snf_lab.guest_facts import Check, Expected, parse_seen, plan_checks
 from snf_lab.guest_image import GuestImage, ensure_guest_image
 from snf_lab.guest_recipe import GuestRecipe
@@ -145,7 +144,7 @@ def plan_run(disk: Path, name: str, row: Row, *, image: str, key: str) -> list[s
         "img_personality": json.dumps([file]),
         **({"img_properties": json.dumps(dict(row.properties))} if row.properties else {}),
     }
-    nic = f"mac={MAC},ip={ADDRESS},network={GATEWAY.rsplit('.', 1)[0]}.0/{PREFIX},gateway={GATEWAY}"
-    given = [word for key_, value in parameters.items() for word in ("-O", f"{key_}={quote_value(value)}")]
+    nic = f"mac={MAC},ip={ADDRESS},subnet={GATEWAY.rsplit('.', 1)[0]}.0/{PREFIX},gateway={GATEWAY}"
+    given = [word for parameter, value in parameters.items() for word in ("-O", f"{parameter}={value}")]
     command = TREE / "snf-image-host" / "snf-image"
     return [command, "run", "--disk", disk, "--hostname", name, "--nic", nic, *given]
