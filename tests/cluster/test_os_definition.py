@@ -22,7 +22,7 @@ def test_ganeti_finds_nothing_to_complain_about(cluster: Cluster) -> None:
         ({"img_id": "small.raw", "img_format": "qcow3"}, "img_format"),
         ({"img_id": "small.raw", "img_properties": "{"}, "img_properties"),
         ({"img_id": "small.raw", "img_properties": '{"COLOUR": "red"}'}, "COLOUR"),
-        ({"img_id": "small.raw", "img_properties": '{"EXCLUDE_TASK_Paint": "yes"}'}, "Paint"),
+        ({"img_id": "small.raw", "img_properties": '{"EXCLUDE_TASK_Paint": "yes"}'}, "PAINT"),
         ({"img_id": "small.raw", "img_properties": '{"EXCLUDE_ALL_TASKS": "perhaps"}'}, "perhaps"),
         ({"img_id": "small.raw", "img_passwd": "a", "img_passwd_hash": "b"}, "img_passwd_hash"),
         ({"img_id": "small.raw", "img_personality": '[{"path": "/a"}]'}, "contents"),

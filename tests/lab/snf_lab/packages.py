@@ -34,6 +34,7 @@ FOR_TESTS = (
     *("lvm2", "ntfs-3g", "python3-hypothesis"),  # attacks and their controls
     *("gpg", "gpg-agent", "openssl", "python3-pyftpdlib", "python3-openssl"),  # signed images, a server for ftps
     *("python3-hivex", "chntpw", "libxml2-utils"),  # the registry and answer files of Windows
+    *("qemu-utils", "zstd", "xz-utils", "bzip2"),  # images of other formats
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
     "python3-yaml",  # reads what is given to cloud-init
 )

@@ -37,6 +37,7 @@ TEST_PACKAGES = (
     HostPackage(name="python3-hypothesis", reason="unit tests draw their input with it"),
     HostPackage(name="python3-requests", reason="unit tests import what uses it"),
     HostPackage(name="lintian", reason="checks our packages"),
+    HostPackage(name="qemu-utils", reason="cluster tests make images of other formats"),
 )
 
 #: Where the tree is put in the node; the packages that the tests drive are the installed ones.
