@@ -4,7 +4,8 @@ The file is of the image or of whoever deploys it, so it is bounded, and a docum
 refused. Settings that Windows marked as done (wasPassProcessed) belong to an installation of the past: they are left
 out, so that nothing of it happens again.
 
-Source: Microsoft, Unattended Windows Setup Reference. Elements of one parent may stand in any order.
+Source: Microsoft, Unattended Windows Setup Reference. Elements of one parent may stand in any order, but for those of
+network cards.
 """
 
 from __future__ import annotations

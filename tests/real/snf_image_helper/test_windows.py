@@ -15,14 +15,15 @@ import pytest
 
 from tests import windows_images
 from tests.disk_images import MIB, Entry, File
-from tests.filesystem_images import cut_out
-from tests.layouts import Part, lay_out
+from tests.filesystem_images import cut_out, make_filesystem
+from tests.layouts import MICROSOFT_DATA, MICROSOFT_RESERVED, Part, lay_out
 from tests.real.snf_image_helper import virtual_machine
 from tests.windows_images import CONFIG, Junction, make_ntfs, read_ntfs, spoil_journal, system_hive, windows
 
 pytestmark = pytest.mark.vm
 
 NTFS_MIB, DISK_MIB = 40, 96
+RECOVERY = "DE94BBA4-06D1-4D40-A16A-BFD50179D6AC"
 ASKED: dict[str, object] = {
     "hostname": "web1.example.org",
     "os_family": "windows",
@@ -30,6 +31,7 @@ ASKED: dict[str, object] = {
     "users": ["Administrator"],
     "passwords": [{"user": "Administrator", "clear": "correct <horse>"}, {"user": "alice", "clear": 'a"b%c^d&e'}],
     "windows": {"product_key": "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE", "timezone": "W. Europe Standard Time"},
+    "nics": [{"mac": "aa:00:00:00:00:01", "ipv4": "static", "ipv4_address": "10.0.0.5/24", "ipv4_gateway": "10.0.0.1"}],
     "files": [{"path": "/ProgramData/site/motd.txt", "contents": base64.b64encode(b"hello\r\n").decode()}],
 }
 NAMESPACE = "urn:schemas-microsoft-com:unattend"
@@ -106,6 +108,10 @@ def test_a_windows_image_becomes_the_instance_that_was_asked_for(tmp_path: Path)
     run = f"{component('specialize', 'Microsoft-Windows-Deployment')}/u:RunSynchronous/u:RunSynchronousCommand"
     assert asked_in(answers, tmp_path, f"{run}/u:Path") == r"cmd.exe /c %WINDIR%\SnfScripts\Specialize.cmd"
 
+    card = f"{component('specialize', 'Microsoft-Windows-TCPIP')}/u:Interfaces/u:Interface"
+    assert asked_in(answers, tmp_path, f"{card}/u:Identifier") == "AA-00-00-00-00-01"
+    assert asked_in(answers, tmp_path, f"{card}/u:UnicastIpAddresses/u:IpAddress") == "10.0.0.5/24"
+
     script = read_ntfs(after, "Windows/SnfScripts/specialize/10-passwords.cmd")
     assert script == b'@echo off\r\nnet user ^"alice^" ^"a\\^"b%%c^^d^&e^" /y\r\n'
     assert b"diskpart" in (read_ntfs(after, "Windows/SnfScripts/specialize/20-extend-filesystem.cmd") or b"")
@@ -122,6 +128,30 @@ def test_a_windows_image_becomes_the_instance_that_was_asked_for(tmp_path: Path)
     table = subprocess.run(["sfdisk", "-l", "-o", "Size", disk], capture_output=True, text=True, check=True).stdout
     assert f"{DISK_MIB - 1}M" in table
     assert windows_images.flags(after) == 0
+
+
+def test_windows_is_found_among_the_partitions_of_a_gpt(tmp_path: Path) -> None:
+    """As Setup lays them out for UEFI; nobody says what the image is, so the password is for the default of Linux."""
+    system = make_ntfs(tmp_path / "ntfs", mib=NTFS_MIB, tree=windows())
+    recovery = make_ntfs(tmp_path / "recovery", mib=8, tree={"Recovery/WindowsRE/winre.wim": File(content=b"MSWIM")})
+    esp = make_filesystem(tmp_path / "esp", "vfat", mib=8, label="SYSTEM", tree={"EFI/Boot/bootx64.efi": File()})
+    parts = (
+        Part(mib=9, kind=RECOVERY, filesystem=recovery),
+        Part(mib=8, kind="uefi", filesystem=esp),
+        Part(mib=16, kind=MICROSOFT_RESERVED),
+        Part(mib=NTFS_MIB + 1, kind=MICROSOFT_DATA, filesystem=system),
+    )
+    disk = tmp_path / "disk"
+    places = lay_out(disk, parts, disk_mib=DISK_MIB + 40)
+    asked = {"hostname": "web1", "users": ["root"], "passwords": [{"user": "root", "clear": "pw"}]}
+    outcome = virtual_machine.run(disk, asked={**asked, "ntfs_resize": "offline"})
+    assert outcome.finished, outcome.console
+    after = cut_out(disk, tmp_path / "after", first_mib=places[4])
+    count, size = windows_images.clusters(after)
+    assert count * size > (DISK_MIB + 40 - places[4] - 3) * MIB
+    assert b"AdministratorPassword" in (read_ntfs(after, "Windows/Panther/unattend.xml") or b"")
+    assert outcome.warnings == []
+    subprocess.run(["sgdisk", "--verify", disk], check=True, capture_output=True, timeout=60)
 
 
 def test_what_holds_a_password_is_for_system_and_administrators_alone(tmp_path: Path) -> None:
