@@ -126,10 +126,14 @@ def plan_manifest(
 def plan_rename(
     env: OsEnv, parameters: Parameters, settings: Settings, *, sizes: Sequence[int], image: HelperImage, nonce: str
 ) -> Manifest | None:
-    """The helper's orders for a rename: only the host name; None when the configuration or a property says no."""
-    if settings.rename == "noop" or not parameters.properties.skip.isdisjoint({"mount", "hostname"}):
-        return None
+    """The helper's orders for a rename: only the host name; None when the configuration or a property says no, and for
+    other families than Linux, which are given their name before the first boot alone.
+    """
     properties = parameters.properties
+    if settings.rename == "noop" or not properties.skip.isdisjoint({"mount", "hostname"}):
+        return None
+    if properties.os_family not in (None, OsFamily.LINUX):
+        return None
     try:
         return Manifest(
             helper_version=image.version,

@@ -43,6 +43,25 @@ def test_a_block_device_gets_the_image_and_no_old_byte_within_it(node: Fake, dev
         assert file.read() == bytes(MIB)
 
 
+def test_a_device_onto_which_an_image_is_converted_holds_no_old_byte_at_all(node: Fake, device: Path) -> None:
+    (node.images / "tiny.qcow2").write_bytes(b"x" * 4096)
+    code, said = create(node, device, img_id="tiny.qcow2", img_properties='{"EXCLUDE_ALL_TASKS": "yes"}')
+    assert code == 0, said
+    assert device.read_bytes() == (b"x" * 4096).ljust(16 * MIB, b"\0")
+
+
+def test_a_device_gets_a_table_before_a_dump_of_one_file_system(node: Fake, device: Path) -> None:
+    image = node.image("fs.img", size_mib=4)
+    properties = '{"EXCLUDE_ALL_TASKS": "yes"}'
+    code, said = create(node, device, img_id="fs.img", img_format="extdump", img_properties=properties)
+    assert code == 0, said
+    with open(device, "rb") as file:
+        assert file.read(MIB)[512:] == bytes(MIB - 512), "nothing old between the table and the partition"
+        assert file.read(4 * MIB) == image.read_bytes()
+    shown = subprocess.run(["sfdisk", "--dump", str(device)], capture_output=True, check=True, text=True, timeout=10)
+    assert "start=        2048, size=        8192, type=83, bootable" in shown.stdout
+
+
 def test_the_helper_gets_the_device_by_its_descriptor(node: Fake, device: Path) -> None:
     node.image()
     code, said = create(node, device)

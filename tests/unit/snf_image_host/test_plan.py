@@ -150,6 +150,12 @@ def test_a_rename_only_writes_the_host_name() -> None:
     assert (manifest.passwords, manifest.authorized_keys, manifest.files) == ((), "", ())
 
 
+@pytest.mark.parametrize("family", ["windows", "freebsd", "openbsd"])
+def test_a_rename_leaves_other_families_than_linux_alone(family: str) -> None:
+    asked = parse_parameters(WORDS | {"img_properties": f'{{"OSFAMILY": "{family}"}}'}, tasks=ORDER)
+    assert plan_rename(env(), asked, Settings(), sizes=[MIB], image=IMAGE, nonce=NONCE) is None
+
+
 @pytest.mark.parametrize("excluded", ["EXCLUDE_ALL_TASKS", "EXCLUDE_MOUNTED_TASKS", "EXCLUDE_TASK_AssignHostname"])
 def test_a_rename_leaves_an_image_alone_that_asks_for_it(excluded: str) -> None:
     asked = parse_parameters(WORDS | {"img_properties": f'{{"{excluded}": "yes"}}'}, tasks=ORDER)
