@@ -36,6 +36,13 @@ CASES = {
             VmDisk(serial="snf-disk2", fd=11, readonly=False, block=True),
         ],
     ),
+    "tcg-source": (
+        vm(limit_s=2400),
+        [
+            *(ROOT, MANIFEST, VmDisk(serial="snf-disk0", fd=9, readonly=False)),
+            VmDisk(serial="snf-source", fd=10, readonly=True),
+        ],
+    ),
     "kvm-selftest": (vm(accel="kvm", mode="selftest", limit_s=8, file_limit=1 << 20, groups=(108,)), [ROOT]),
 }
 

@@ -155,6 +155,22 @@ def test_an_image_larger_than_the_disk_may_be_smaller_once_converted_and_the_oth
     assert done.returncode == 2 and "the image empty.qcow2 is empty" in done.sentence
 
 
+def test_a_conversion_may_take_longer_but_not_for_ever(node: Fake) -> None:
+    node.configure(tcg_limit_s=2, convert_limit_s=6)
+    node.image("x.qcow2")
+    node.behave("slow:4")
+    done = node.create(node.disk(), img_id="x.qcow2")
+    assert done.returncode == 0, done.output
+    node.behave("hang-in:convert")
+    done = node.create(node.disk(), img_id="x.qcow2")
+    assert done.returncode == 4, done.output
+    assert "did not end within 8 s (in the task convert) and was killed; convert_limit_s in the" in done.sentence
+    node.behave("slow:4")
+    node.image()
+    done = node.create(node.disk())
+    assert done.returncode == 4 and "did not end within 2 s and was killed; tcg_limit_s in the" in done.sentence
+
+
 def sfdisk(disk: Path) -> dict[str, object]:
     shown = subprocess.run(["sfdisk", "--json", str(disk)], capture_output=True, check=True, timeout=10)
     table: dict[str, object] = json.loads(shown.stdout)["partitiontable"]

@@ -34,9 +34,12 @@ class Signer:
         done = subprocess.run([*command, *map(str, words)], check=True, capture_output=True, timeout=60)
         return done.stdout
 
-    def key(self, *, at: str | None = None, expires: str = "never") -> Path:
+    def key(self, kind: str = "ed25519", *, at: str | None = None, expires: str = "never") -> Path:
         """A new key; the public half, as the keyring that is named in the configuration."""
-        self.gpg("--quick-gen-key", "Images <images@example.org>", "ed25519", "sign", expires, at=at)
+        self.gpg("--quick-gen-key", "Images <images@example.org>", kind, "sign", expires, at=at)
+        return self.publish()
+
+    def publish(self) -> Path:
         keyring = self.home / "public.gpg"
         keyring.write_bytes(self.gpg("--export"))
         keyring.chmod(0o600)
@@ -156,6 +159,26 @@ def test_a_key_that_has_expired_signs_no_more(node: Fake, signer: Signer) -> Non
     signature = signer.sign(node.image(), at="20200102T000000")
     done = node.create(node.disk(), img_signature=inline(signature))
     assert done.returncode == 4 and "not good: the key that made it has expired" in done.sentence, done.output
+
+
+def test_a_key_that_was_revoked_signs_no_more(node: Fake, signer: Signer) -> None:
+    signer.key()
+    signature = signer.sign(node.image())
+    (revocation,) = (signer.home / "openpgp-revocs.d").iterdir()
+    revocation.write_text(revocation.read_text().replace(":-----BEGIN", "-----BEGIN"))
+    signer.gpg("--import", revocation)
+    node.configure(signature_keyrings=[str(signer.publish())])
+    done = node.create(node.disk(), img_signature=inline(signature))
+    assert done.returncode == 4 and "not good: the key that made it was revoked" in done.sentence, done.output
+
+
+def test_a_signature_by_sha1_is_not_good(node: Fake, signer: Signer) -> None:
+    node.configure(signature_keyrings=[str(signer.key("rsa2048"))])
+    image = node.image()
+    assert node.create(node.disk(), img_signature=inline(signer.sign(image))).returncode == 0, "the same by SHA-512"
+    weak = signer.sign(image, "--digest-algo", "SHA1", "--allow-weak-digest-algos")
+    done = node.create(node.disk(), img_signature=inline(weak))
+    assert done.returncode == 4 and "not good: it cannot be checked" in done.sentence, done.output
 
 
 @pytest.mark.parametrize(
