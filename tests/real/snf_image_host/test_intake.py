@@ -288,6 +288,15 @@ def test_a_configuration_may_hold_all_that_is_required(node: Fake) -> None:
     assert bad.returncode == 2 and bad.output.startswith("snf-image: img_checksum: 'md5:0' is neither")
 
 
+def test_a_password_in_an_address_is_refused_and_told_to_nobody(node: Fake) -> None:
+    given = {"img_id": "http://me:s3cret@images.example/x?token=s3cret", "DEBUG_LEVEL": "1"}
+    done = node.create(node.disk(), **given)
+    assert done.returncode == 2 and "the address carries a user or password" in done.sentence, done.output
+    assert node.events() and node.records()
+    for told in (done.output, node.log(), repr(node.events()), repr(node.records())):
+        assert "s3cret" not in told
+
+
 def test_configurations_do_not_come_from_the_node_itself(node: Fake) -> None:
     with serving({"config.json": b"{}"}) as base:
         done = node.create(node.disk(), config_url=f"{base}/config.json")

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from snf_image_host.sources import LocalImage, guard
+from snf_image_host.sources import LocalImage, guard, shown
 from snf_image_host.sources.guard import AddressRefused, connect, is_own, may_connect
 from snf_image_host.sources.local import relative_name
 
@@ -87,6 +87,21 @@ def test_a_list_of_networks_replaces_the_rule() -> None:
     assert may_connect(ipaddress.ip_address("::ffff:127.0.0.1"), networks)
     assert may_connect(ipaddress.ip_address("2001:db8::1"), networks)
     assert not may_connect(ipaddress.ip_address("10.0.0.1"), networks)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://h.example/a?token=s3cret", "https://h.example/a?..."),
+        ("https://me:s3cret@h.example:8443/a/b", "https://...@h.example:8443/a/b"),
+        ("ftp://s3cret@h/a?b@c/d", "ftp://...@h/a?..."),
+        ("http://a:s3@cret@h", "http://...@h"),
+        ("http://h/\x1b[2J", "http://h/\\x1b[2J"),
+        ("debian/me@12.raw", "debian/me@12.raw"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url: str, told: str) -> None:
+    assert shown(url) == told
 
 
 def test_a_deprecated_absolute_path_must_lie_below_the_folder() -> None:
