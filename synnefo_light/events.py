@@ -6,7 +6,8 @@ Whoever reads takes the files in the order of their names and removes them when 
     /var/spool/synnefo-light/events/<time in ns, 19 digits>-<event id>
 
 Commit point of `drop`: the rename into the spool. A crash before it leaves a `.tmp-` file that `files.sweep_temporary`
-removes; after it the event is delivered at least once, and `id` tells doubles apart. What nobody takes within 30 days
+removes; after it the event is delivered at least once, and `id` tells doubles apart (a power cut may take with it the
+last events of how something goes, never of how it ended). What nobody takes within 30 days
 systemd-tmpfiles removes. No event holds a secret: details are classes with named fields, never a free dictionary.
 """
 
@@ -180,16 +181,20 @@ def from_json(raw: bytes) -> Event:
 
 
 def drop(event: Event, spool: Path = SPOOL) -> Path:
-    """Put one event into the spool, durably; returns its file. The same event twice is two files with one id.
+    """Put one event into the spool; returns its file. The same event twice is two files with one id.
+
+    How something ended is durable when this returns. How it goes is not: there is much of it, and nobody who waits for
+    a deployment should wait for the disk too.
 
     Raises SpoolFull, or OSError when the folder is absent, full or read-only.
     """
-    limit = int(SPOOL_LIMIT * _PROGRESS_SHARE) if event.type in _PASSING else SPOOL_LIMIT
+    passing = event.type in _PASSING
+    limit = int(SPOOL_LIMIT * _PROGRESS_SHARE) if passing else SPOOL_LIMIT
     with os.scandir(spool) as entries:
         if sum(1 for _ in entries) >= limit:
             raise SpoolFull(f"{spool} holds {limit} events already; take them or remove the oldest")
     path = spool / f"{time.time_ns():019d}-{event.id}"
-    write_atomic(path, to_json(event) + b"\n", mode=0o640)
+    write_atomic(path, to_json(event) + b"\n", mode=0o640, durable=not passing)
     return path
 
 

@@ -20,8 +20,13 @@ from synnefo_light.errors import EnvironmentFault
 TEMPORARY = ".tmp-"
 
 
-def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
-    """Put `content` at `path`, durable when this returns. Raises OSError; then `path` is as it was."""
+def write_atomic(
+    path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None, durable: bool = True
+) -> None:
+    """Put `content` at `path`, durable when this returns. Raises OSError; then `path` is as it was.
+
+    Without `durable` nothing waits for the disk: a power cut may undo it, or leave the file empty.
+    """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -31,13 +36,15 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644, owner: tuple[
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

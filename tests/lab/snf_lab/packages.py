@@ -40,7 +40,7 @@ FOR_TESTS = (
 )
 
 #: What tests take apart without installing it.
-FOR_READING = ("netplan.io", "ifupdown")
+FOR_READING = ("netplan.io", "ifupdown", "udev")
 
 #: Parts of the tree that no package is made of.
 NOT_PACKAGED = ("lab",)

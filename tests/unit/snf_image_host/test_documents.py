@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
-from snf_image_host import journal
+from snf_image_host import journal, main
+from snf_image_host.commands import Command
 from snf_image_host.params import PARAMETERS
 from snf_image_host.properties import PROPERTIES
+from snf_image_host.report import Report
 from snf_image_host.settings import Settings
 
-from synnefo_light import config, errors
+from synnefo_light import config, errors, events
 from synnefo_light.tasks import TaskInfo
 from tests.task_list import ORDER
 
 TREE = Path(__file__).resolve().parents[3]
 PAGE = (TREE / "man" / "snf-image.7.md").read_text()
 COMMAND = (TREE / "man" / "snf-image.8.md").read_text()
+EVENTS = (TREE / "man" / "snf-events.7.md").read_text()
 
 
 def section(page: str, title: str) -> str:
@@ -67,6 +72,35 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
         classes += [c for c in cls.__subclasses__() if c.__module__ == errors.__name__]
         found |= {cls.exit_code} if cls is not errors.Error else set()
     assert {int(row[0]) for row in table("EXIT CODES")} == found
+
+
+def test_the_commands_are_those_of_the_page() -> None:
+    paragraphs = re.findall(r"\n\n?\*\*([a-z]+)\*\*[^\n]*\n: ", "\n" + section(COMMAND, "COMMANDS"))
+    assert sorted(paragraphs) == sorted(command.NAME for command in main._commands())
+    synopsis = section(COMMAND, "SYNOPSIS")
+    assert [name for name in paragraphs if f"**snf-image {name}**" not in synopsis] == []
+
+
+@pytest.mark.parametrize("command", main._commands(), ids=lambda c: c.NAME)
+def test_each_option_of_a_command_is_on_the_page(command: Command) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    options = [word for action in parser._actions for word in action.option_strings if word not in ("-h", "--help")]
+    text = section(COMMAND, "COMMANDS") + section(COMMAND, "SYNOPSIS")
+    assert [word for word in options if f"**{word}**" not in text] == []
+
+
+@pytest.mark.parametrize("type_", events._DETAILS)
+def test_each_event_type_is_described_with_its_details(type_: str) -> None:
+    _, _, text = section(EVENTS, "TYPES").partition(f"**{type_}**\n:")
+    paragraph = text.partition("\n\n")[0]
+    for field in dataclasses.fields(events._DETAILS[type_]):
+        assert f"**{field.name}**" in paragraph, field.name
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Report), ids=lambda f: f.name)
+def test_each_key_of_a_report_is_described(field: dataclasses.Field[object]) -> None:
+    assert f"**{field.name}**" in section(COMMAND, "FILES")
 
 
 @pytest.mark.parametrize("kind", journal._KINDS)

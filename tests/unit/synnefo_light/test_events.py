@@ -56,6 +56,23 @@ def test_dropped_events_come_back_in_order_and_nothing_else_does(tmp_path: Path)
     assert [from_json(p.read_bytes().strip()) for p in pending(tmp_path)] == [an_event(n) for n in range(5)]
 
 
+@pytest.mark.parametrize(
+    ("detail", "type_", "durable"),
+    [
+        (events.ImageFailed(instance="web1", image="x", step="copy", reason="r"), "image-failed", True),
+        (events.ImageWarned(instance="web1", task=None, text="t"), "image-warned", False),
+        (events.ImageProgressed(instance="web1", step="helper"), "image-progressed", False),
+    ],
+)
+def test_how_it_ended_waits_for_the_disk_and_how_it_goes_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detail: events.Detail, type_: events.EventType, durable: bool
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("synnefo_light.files.os.fsync", synced.append)
+    events.drop(events.image_event(type_, detail), tmp_path)
+    assert bool(synced) is durable
+
+
 def test_a_full_spool_is_an_error_and_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "SPOOL_LIMIT", 10)
     for n in range(9):
