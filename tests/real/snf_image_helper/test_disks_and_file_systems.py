@@ -214,6 +214,24 @@ def extents_of(volume: Path) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
+@pytest.mark.parametrize("target", ["/../../../dev", "../../run"])
+def test_a_mount_point_that_is_a_link_leads_to_a_folder_of_the_image(tmp_path: Path, target: str) -> None:
+    """Mounted is where the link leads inside the image, and what would be written there would be lost at boot."""
+    home = make_filesystem(tmp_path / "home", "ext4", mib=16, label="home", uuid=UUIDS["home"])
+    tree = with_fstab("LABEL=home /home ext4 defaults 0 0", home=Link(target=target))
+    tree = {name: entry for name, entry in tree.items() if not name.startswith("home/")}
+    root = make_filesystem(tmp_path / "root", "ext4", mib=48, tree=tree, uuid=UUIDS["root"])
+    disk = tmp_path / "disk"
+    lay_out(disk, (Part(mib=16, filesystem=home, kind="linux-home"), Part(mib=48, filesystem=root)))
+    outcome = virtual_machine.run(disk, asked={"root_partition": 2, "files": injected("/home/injected")})
+    assert outcome.failed is not None and outcome.failed.task == "personality", outcome.console
+    assert f"leads to /{target.rpartition('/')[2]}, where nothing outlives a boot" in outcome.failed.reason
+    assert "mount_others" in outcome.done and "ssh_host_keys" in outcome.done
+    after = cut_out(disk, tmp_path / "after", first_mib=1, mib=16)
+    check_clean(after, "ext4")
+    assert read_file(after, "/injected", "ext4") == b""
+
+
 @pytest.mark.parametrize("table", ["gpt", "mbr"])
 def test_swap_behind_the_root_moves_to_the_end_and_keeps_its_names(tmp_path: Path, table: str) -> None:
     root = make_filesystem(tmp_path / "root", "ext4", mib=48, tree=DEBIAN, uuid=UUIDS["root"])

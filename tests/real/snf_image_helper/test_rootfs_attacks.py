@@ -370,3 +370,48 @@ def test_a_mount_below_the_root_is_not_entered(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("leads out of the file system") == 2
     assert place.untouched()
+
+
+CROSSING = """
+    import os, subprocess, sys
+    sys.path[:0] = {path!r}
+    from snf_image_helper.image import ImageError, RootPath
+    from snf_image_helper.rootfs import RootFs
+
+    root = {root!r}
+    for name in ("boot", "other", "mnt"):
+        os.mkdir(f"{{root}}/{{name}}")
+    os.symlink("/boot", f"{{root}}/link")
+    os.symlink("/../../../../boot/../other", f"{{root}}/around")
+    for name in ("boot", "other"):
+        subprocess.run(["mount", "-t", "tmpfs", name, f"{{root}}/{{name}}"], check=True)
+        os.mkdir(f"{{root}}/{{name}}/sub")
+    with RootFs(root) as files:
+        files.cross_into(f"{{root}}/boot")
+        files.write(RootPath("boot/sub/file"), b"into the mount")
+        assert open(f"{{root}}/boot/sub/file", "rb").read() == b"into the mount"
+        assert files.read(RootPath("link/sub/file")) == b"into the mount"
+        assert files.names(RootPath("link")) == ("sub",)
+        files.write(RootPath("mnt/file"), b"back in the root")
+        for path in ("other/sub/file", "around/sub/file", "boot/../other/sub/file"):
+            try:
+                files.write(RootPath(path.replace("boot/../", "")), b"x")
+            except ImageError as e:
+                print(e)
+            else:
+                raise SystemExit("it went into a mount that nobody had named")
+"""
+
+
+def test_of_the_mounts_below_the_root_only_those_that_were_named_are_entered(place: Place) -> None:
+    program = textwrap.dedent(CROSSING).format(path=[str(TREE), str(TREE / "snf-image-helper")], root=str(place.root))
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "/usr/bin/python3", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("leads out of the file system") == 3
+    assert place.untouched()
