@@ -25,12 +25,12 @@ PROGRAM: Final = (*LIMITS, "/usr/bin/qemu-img")
 #: What `qemu-img check` may exit with: no errors, space lost but nothing wrong, a format that cannot be checked.
 CHECKED: Final = (0, 3, 63)
 
-#: All that qemu-img 7.2 says of a whole image in one file. Any other key is something that we do not accept:
-#: backing-filename, full-backing-filename, encrypted ...
+#: All that qemu-img says of a whole image in one file ("children" since 8.1). Any other key is of something that we do
+#: not accept: backing-filename, full-backing-filename, encrypted ...
 KEYS: Final = frozenset(
     (
         *("filename", "format", "virtual-size", "actual-size", "cluster-size", "format-specific"),
-        *("dirty-flag", "compressed", "snapshots"),
+        *("dirty-flag", "compressed", "snapshots", "children"),
     )
 )
 SPECIFIC: Final[Mapping[SourceFormat, frozenset[str]]] = {
@@ -87,6 +87,16 @@ def parse_info(raw: bytes, *, kind: SourceFormat, node: str, header: Header) -> 
         raise SourceError("the image is marked as corrupt; repair it with qemu-img check -r all")
     if kind is SourceFormat.VMDK:
         _vmdk(data, node)
+    if any(child != node for child in _children(said.get("children", []))):
+        raise SourceError("the image is made of more than its own file")
+
+
+def _children(listed: object) -> list[object]:
+    """The files that qemu-img has opened, each by its name; None for one that it does not describe."""
+    if not isinstance(listed, list):
+        return [None]
+    described = [child.get("info") if isinstance(child, dict) else None for child in listed]
+    return [info.get("filename") if isinstance(info, dict) else None for info in described]
 
 
 def _vmdk(data: Mapping[str, object], node: str) -> None:

@@ -67,6 +67,19 @@ def test_a_vmdk_of_other_files_is_refused() -> None:
         hold({**VMDK, "format-specific": {"data": {**data, "parent-cid": 5}}}, kind=SourceFormat.VMDK)
 
 
+def child(filename: object) -> dict[str, object]:
+    return {"name": "file", "info": {"filename": filename, "format": "host_device", "children": []}}
+
+
+def test_the_only_file_beneath_an_image_is_its_own() -> None:
+    """As qemu-img describes it since 8.1."""
+    hold({**QCOW2, "children": [child(NODE)]})
+    wrong: list[object] = [[child(NODE), child("/etc/shadow")], [child(None)], ["file"], {}, [{"name": "file"}]]
+    for children in wrong:
+        with pytest.raises(SourceError, match="more than its own file"):
+            hold({**QCOW2, "children": children})
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b'{"format": 1.5}', b"x" * (2 << 20)])
 def test_what_is_no_description_is_refused(raw: bytes) -> None:
     with pytest.raises(SourceError):
