@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 NONE = 0xFFFFFFFF
 BIN_HEADER = 32
+MIB, BIN = 1 << 20, 1 << 16
 SZ, DWORD = 1, 4
 
 
@@ -41,24 +42,37 @@ def merge(*keys: Key) -> Key:
     return Key(keys=below, values=values)
 
 
-def make_hive(root: Key, *, sequence: tuple[int, int] = (1, 1), padding: int = 0) -> bytes:
-    """The file. Different numbers in `sequence` say that a log is still to be merged; `padding` bytes stay unused."""
+def make_hive(root: Key, *, sequence: tuple[int, int] = (1, 1), filler_mib: int = 0) -> bytes:
+    """The file. Different numbers in `sequence` say that a log is still to be merged; the filler are cells in use that
+    nothing names, as many as a hive of that size has."""
     cells = _Cells()
     security = cells.add(b"sk" + struct.pack("<HIIII", 0, BIN_HEADER, BIN_HEADER, 1, len(_DESCRIPTOR)) + _DESCRIPTOR)
     top = _key(cells, "ROOT", root, parent=NONE, security=security, flags=0x2C)
-    if padding:
-        cells.add(bytes(padding))
     size = -(-(BIN_HEADER + len(cells.data)) // 4096) * 4096
     left = size - BIN_HEADER - len(cells.data)
     if left:
         cells.data += struct.pack("<i", left).ljust(left, b"\0")
-    header = struct.pack("<4sIIQIIIIIII", b"regf", *sequence, 0, 1, 5, 0, 1, top, size, 1).ljust(508, b"\0")
+    header = struct.pack("<4sIIQIIIIIII", b"regf", *sequence, 0, 1, 5, 0, 1, top, size + filler_mib * MIB, 1).ljust(
+        508, b"\0"
+    )
     words = struct.unpack("<127I", header)
     checksum = 0
     for word in words:
         checksum ^= word
     base = (header + struct.pack("<I", checksum)).ljust(4096, b"\0")
-    return base + struct.pack("<4sIIQQI", b"hbin", 0, size, 0, 0, 0) + bytes(cells.data)
+    own = _bin_header(0, size) + bytes(cells.data)
+    return base + own + b"".join(_filler(size + n * BIN) for n in range(filler_mib * MIB // BIN))
+
+
+def _bin_header(place: int, size: int) -> bytes:
+    return struct.pack("<4sIIQQI", b"hbin", place, size, 0, 0, 0)
+
+
+def _filler(place: int) -> bytes:
+    cell = struct.pack("<i", -248).ljust(248, b"x")
+    cells = cell * ((BIN - BIN_HEADER) // len(cell))
+    left = BIN - BIN_HEADER - len(cells)
+    return _bin_header(place, BIN) + cells + (struct.pack("<i", left).ljust(left, b"\0") if left else b"")
 
 
 #: A self-relative descriptor that says nothing: no owner, no group, no lists.

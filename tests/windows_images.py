@@ -36,7 +36,7 @@ def system_hive(
     architecture: str = "AMD64",
     denied: int | None = 0,
     sequence: tuple[int, int] = (1, 1),
-    padding: int = 0,
+    filler_mib: int = 0,
     setup: Mapping[str, str] | None = None,
 ) -> bytes:
     environment = Key(values={"PROCESSOR_ARCHITECTURE": architecture, "ComSpec": r"%SystemRoot%\system32\cmd.exe"})
@@ -50,18 +50,21 @@ def system_hive(
             at(r"Setup\Status\SysprepStatus", Key(values={"GeneralizationState": 7, "CleanupState": 2})),
         ),
         sequence=sequence,
-        padding=padding,
+        filler_mib=filler_mib,
     )
 
 
-def software_hive(*, version: str = "6.3", major: int | None = 10, state: str = GENERALIZED) -> bytes:
+def software_hive(
+    *, version: str = "6.3", major: int | None = 10, state: str = GENERALIZED, filler_mib: int = 0
+) -> bytes:
     numbers = {"CurrentMajorVersionNumber": major, "CurrentMinorVersionNumber": 0} if major is not None else {}
     names = {"ProductName": "Windows Server 2019 Standard", "CurrentVersion": version, "CurrentBuildNumber": "17763"}
     return make_hive(
         merge(
             at(r"Microsoft\Windows NT\CurrentVersion", Key(values={**names, **numbers})),
             at(r"Microsoft\Windows\CurrentVersion\Setup\State", Key(values={"ImageState": state})),
-        )
+        ),
+        filler_mib=filler_mib,
     )
 
 

