@@ -24,6 +24,9 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "nbd": ("/dev/nbd0", "/dev/block/43:0"),
     "loop": ("/dev/loop0", "/dev/block/7:0"),
 }
+#: What the rule takes for images behind loop devices, and where Ganeti notes its folders of disks.
+IMAGES: Final = ("/srv/ganeti/", "/var/lib/snf-image/", "/var/cache/snf-image/")
+STORAGE: Final = ("file_storage_dir", "shared_file_storage_dir", "gluster_storage_dir")
 _INSTANCES = re.compile(r"(drbd|rbd|nbd)\d+(p\d+)?")
 
 
@@ -39,6 +42,15 @@ def udev(root: Path = Path("/")) -> Iterator[Finding]:
         yield warn("udev", f"{path} switches the rule off", "remove it, or know what you do")
     else:
         yield ok("udev", f"{path}")
+    for name in STORAGE:
+        noted = root / "var/lib/ganeti" / f"ssconf_{name}"
+        folder = noted.read_text().strip() if noted.exists() else ""
+        if folder and not f"{folder}/".startswith(IMAGES):
+            yield warn(
+                "udev",
+                f"Ganeti's {name} is {folder}, which the rule does not know",
+                f"copy the rule to /etc/udev/rules.d/{RULE} and add {folder}/* to its folders",
+            )
     for name in looked_into(root):
         yield warn(
             "udev",
@@ -53,16 +65,18 @@ def looked_into(root: Path) -> Iterator[str]:
     for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             number = (entry / "dev").read_text().strip()
-            label = entry / "dm" / "name"
-            volume = label.read_text().strip() if label.exists() else ""
+            volume, image = _first_line(entry / "dm" / "name"), _first_line(entry / "loop" / "backing_file")
             known = read_bounded(root / "run/udev/data" / f"b{number}", limit=MIB)
         except OSError:
             continue
-        # Device mapper doubles the hyphens of a name.
-        if (_INSTANCES.fullmatch(entry.name) or re.search(r"\.disk\d+(_data|_meta)?$", volume)) and (
-            b"\nE:ID_FS_TYPE=" in b"\n" + known or b"\nE:ID_PART_TABLE_TYPE=" in b"\n" + known
-        ):
+        ours = _INSTANCES.fullmatch(entry.name) or re.search(r"\.disk\d+(_data|_meta)?$", volume)
+        seen = b"\nE:ID_FS_TYPE=" in b"\n" + known or b"\nE:ID_PART_TABLE_TYPE=" in b"\n" + known
+        if seen and (ours or image.startswith(IMAGES)):
             yield entry.name
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
 
 
 def lvm(runner: Runner) -> Iterator[Finding]:

@@ -73,8 +73,9 @@ def free_disk(path: Path) -> instance.Disk:
             ) from e
         raise UserError(f"--disk {path} cannot be opened to be written: {e.strerror}") from e
     try:
+        _check_locks(fd, path)
         if not block:
-            _check_file(fd, path)
+            _check_loops(path)
         size = os.lseek(fd, 0, os.SEEK_END)
     finally:
         os.close(fd)
@@ -83,13 +84,17 @@ def free_disk(path: Path) -> instance.Disk:
     return instance.Disk(path=path, size=size)
 
 
-def _check_file(fd: int, path: Path) -> None:
-    """Raises EnvironmentFault for a file that QEMU has locked or a loop device shows."""
+def _check_locks(fd: int, path: Path) -> None:
+    """Raises EnvironmentFault for a disk that QEMU has locked; it opens block devices without keeping others out."""
     # struct flock of <fcntl.h>: type, whence, start, length (0: to the end), process.
     asked = struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
     if struct.unpack("hhxxxxqqixxxx", found)[0] != fcntl.F_UNLCK:
         raise EnvironmentFault(f"--disk {path} is in use: another process, probably QEMU, holds a lock on it")
+
+
+def _check_loops(path: Path) -> None:
+    """Raises EnvironmentFault for a file that a loop device shows."""
     for name in LOOPS.glob("loop*/loop/backing_file"):
         try:
             backing = name.read_text().rstrip("\n")

@@ -6,16 +6,33 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import struct
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from synnefo_light.events import ImageProgressed
+from tests.disk_images import make_disk, read_back
 from tests.real.snf_image_host.node import COMMAND, Fake
 from tests.real.snf_image_host.test_create import compare
 
 GIVEN = ("-O", "img_id=small.raw", "-O", "img_format=diskdump")
+
+
+@contextmanager
+def locked_as_qemu_does(path: Path) -> Iterator[None]:
+    """Read locks on bytes from 100 on (block/file-posix.c)."""
+    fd = os.open(path, os.O_RDWR)
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhxxxxqqixxxx", fcntl.F_RDLCK, os.SEEK_SET, 100, 1, 0))
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def test_run_deploys_as_create_does_and_leaves_the_same_traces(node: Fake) -> None:
@@ -78,14 +95,36 @@ def test_an_image_that_does_not_fit_is_seen_by_the_plan(node: Fake) -> None:
 
 def test_a_file_that_qemu_has_locked_is_refused(node: Fake) -> None:
     disk = node.disk()
-    fd = os.open(disk, os.O_RDWR)
-    # As QEMU does (file-posix.c): read locks on bytes from 100 on.
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhxxxxqqixxxx", fcntl.F_RDLCK, os.SEEK_SET, 100, 1, 0))
-    try:
+    with locked_as_qemu_does(disk):
         done = node.command("run", "--disk", str(disk), *GIVEN)
         assert done.returncode == 3 and "is in use" in done.stderr and "QEMU" in done.stderr
+
+
+@pytest.mark.parametrize("driver", ["file", "host_device"])
+def test_a_disk_that_a_real_qemu_has_open_is_refused(node: Fake, driver: str) -> None:
+    disk = node.disk()
+    shown = subprocess.run(["losetup", "--find", "--show", str(disk)], check=True, capture_output=True, text=True)
+    loop = shown.stdout.strip()
+    used = str(disk) if driver == "file" else loop
+    words = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-S", "-blockdev"]
+    words += [f"driver=raw,node-name=d,file.driver={driver},file.filename={used}", "-device", "virtio-blk-pci,drive=d"]
+    try:
+        if driver == "file":
+            subprocess.run(["losetup", "--detach", loop], check=True, timeout=30)
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL) as qemu:
+            try:
+                deadline = time.monotonic() + 20
+                while not any(os.path.realpath(f) == used for f in Path(f"/proc/{qemu.pid}/fd").iterdir()):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                time.sleep(0.5)
+                done = node.command("run", "--disk", used, *GIVEN)
+                assert done.returncode == 3 and "is in use" in done.stderr and "QEMU" in done.stderr, done.stderr
+            finally:
+                qemu.kill()
     finally:
-        os.close(fd)
+        if driver != "file":
+            subprocess.run(["losetup", "--detach", loop], check=True, timeout=30)
 
 
 def test_a_file_behind_a_loop_device_and_a_mounted_device_are_refused(node: Fake) -> None:
@@ -104,6 +143,9 @@ def test_a_file_behind_a_loop_device_and_a_mounted_device_are_refused(node: Fake
             assert done.returncode == 3 and "is in use: mounted" in done.stderr
         finally:
             subprocess.run(["umount", str(folder)], check=True, timeout=30)
+        with locked_as_qemu_does(Path(loop)):
+            done = node.command("run", "--disk", loop, *GIVEN)
+            assert done.returncode == 3 and "QEMU" in done.stderr
         done = node.command("run", "--disk", loop, *GIVEN)
         assert done.returncode == 0, done.stderr
     finally:
@@ -114,3 +156,27 @@ def test_a_file_behind_a_loop_device_and_a_mounted_device_are_refused(node: Fake
 def test_what_is_no_disk_is_refused(node: Fake, path: str) -> None:
     done = node.command("run", "--disk", path, *GIVEN)
     assert done.returncode == 2 and "--disk" in done.stderr
+
+
+@pytest.mark.vm
+def test_a_conversion_in_the_helper_vm_is_run_watched_and_reported(real_node: Fake) -> None:
+    """By the real QEMU and helper: debugfs finds the name, `watch` showed percentages, the report has figures."""
+    raw = make_disk(real_node.folder / "small.raw")
+    image = real_node.images / "small.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(image)], check=True, timeout=60)
+    disk = real_node.disk(96)
+    given = ("-O", "img_id=small.qcow2", "-O", "img_format=diskdump", "--nic", "ip=192.0.2.5,subnet=192.0.2.0/24")
+    words = [str(COMMAND), "run", "--disk", str(disk), "--hostname", "web1", *given]
+    env = {"SNF_IMAGE_CONFIG": str(real_node.folder / "snf-image.toml"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    ran = subprocess.run(words, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert read_back(disk, "etc/hostname") == b"web1\n"
+    watched = real_node.command("watch", "web1")
+    assert watched.returncode == 0 and re.search(r"task     convert \[#+\.*\] +\d+% of ", watched.stdout), (
+        watched.stdout
+    )
+    reported = json.loads(real_node.command("report", "--json", "web1").stdout)
+    assert reported["outcome"] == "deployed" and reported["figures"]["helper_cpu_ms"] > 0
+    assert {"convert", "hostname"} <= {step["name"] for step in reported["steps"] if step["state"] == "done"}
+    told = [e.detail for e in real_node.events() if e.type == "image-progressed"]
+    assert any(isinstance(d, ImageProgressed) and d.task == "convert" and d.done == d.total > 0 for d in told)

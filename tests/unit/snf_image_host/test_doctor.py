@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from snf_image_host.probing import (
+    IMAGES,
     NAMES,
     RULE,
     accepts,
@@ -110,6 +111,12 @@ def test_udevs_database_tells_which_disks_it_has_looked_into(tmp_path: Path) -> 
             f"{block}/dm-1/dev": "254:1\n",
             f"{block}/dm-1/dm/name": "xenvg-root\n",
             f"{block}/rbd0p1/dev": "252:1\n",
+            f"{block}/loop0/dev": "7:0\n",
+            f"{block}/loop0/loop/backing_file": "/srv/ganeti/file-storage/web1/disk0\n",
+            f"{block}/loop1/dev": "7:1\n",
+            f"{block}/loop1/loop/backing_file": "/root/disk\n",
+            "run/udev/data/b7:0": seen,
+            "run/udev/data/b7:1": seen,
             "run/udev/data/b147:0": seen,
             "run/udev/data/b147:1": "I:1\nE:SNF_IMAGE_INSTANCE_DISK=1\n",
             "run/udev/data/b8:1": seen,
@@ -120,8 +127,19 @@ def test_udevs_database_tells_which_disks_it_has_looked_into(tmp_path: Path) -> 
             f"usr/lib/udev/rules.d/{RULE}": "rule\n",
         },
     )
-    assert list(looked_into(tmp_path)) == ["dm-0", "drbd0", "rbd0p1"]
-    assert [f.state for f in udev(tmp_path)] == ["ok", "warn", "warn", "warn"]
+    assert list(looked_into(tmp_path)) == ["dm-0", "drbd0", "loop0", "rbd0p1"]
+    assert [f.state for f in udev(tmp_path)] == ["ok", "warn", "warn", "warn", "warn"]
+
+
+def test_the_rule_knows_the_folders_that_it_names_and_ganetis_others_are_told(tmp_path: Path) -> None:
+    rule = (TREE / "snf-image-host" / RULE).read_text()
+    assert "|".join(f"{folder}*" for folder in IMAGES) in rule
+    node(tmp_path, **{"run/udev/control": "", f"usr/lib/udev/rules.d/{RULE}": "rule\n"})
+    node(tmp_path, **{"var/lib/ganeti/ssconf_file_storage_dir": "/srv/ganeti/file-storage\n"})
+    assert [f.state for f in udev(tmp_path)] == ["ok"]
+    node(tmp_path, **{"var/lib/ganeti/ssconf_shared_file_storage_dir": "/mnt/nfs\n"})
+    found = list(udev(tmp_path))
+    assert [f.state for f in found] == ["ok", "warn"] and "/mnt/nfs/*" in found[1].remedy
 
 
 def test_multipath_is_looked_at_where_it_is(tmp_path: Path) -> None:
