@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from snf_image_host.probing import accepts, parse_lvmconfig
+from snf_image_host.probing import accepts, judge_lvm, parse_lvmconfig
 
 TREE = Path(__file__).resolve().parents[3]
 RULE = TREE / "snf-image-host" / "57-snf-image.rules"
@@ -146,7 +146,14 @@ def test_lvm_does_not_see_the_volume_group_that_a_guest_made_with_the_hosts_name
         "devices { obtain_device_list_from_udev = 0 use_devicesfile = 0 }\n"
         "backup { backup = 0 archive = 0 }\nactivation { udev_sync = 0 udev_rules = 0 }\nglobal { activation = 0 }\n"
     )
-    patterns = parse_lvmconfig(FILTER.read_text().replace(" = ", "="))["global_filter"]
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "lvm.conf").touch()
+    shutil.copy(FILTER, installed / "lvmlocal.conf")
+    keys = ("devices/global_filter", "devices/scan_lvs", "devices/use_devicesfile")
+    found = parse_lvmconfig(run_lvm(installed, "lvmconfig", "--type", "full", *keys))
+    assert judge_lvm(found, listed=False).state == "ok"
+    patterns = found["global_filter"]
     with volume_group(tmp_path, "host") as host, volume_group(tmp_path, "guest") as guest:
 
         def devices(*filters: str) -> set[str]:
