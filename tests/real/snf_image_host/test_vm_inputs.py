@@ -11,9 +11,11 @@ import pytest
 from snf_image_host.journal import Finished, TaskDone, TaskSkipped
 
 from tests.disk_images import check_filesystem, filesystem_blocks, make_disk, read_back
+from tests.filesystem_images import cut_out
 from tests.real.snf_image_host.node import Fake
 from tests.real.snf_image_host.test_create import OLD
 from tests.real.snf_image_host.web_server import serving
+from tests.windows_images import make_ntfs, read_ntfs, windows
 
 MIB = 1 << 20
 PASSIVE = '{"EXCLUDE_ALL_TASKS": "yes"}'
@@ -112,3 +114,28 @@ def test_an_extdump_gets_a_table_and_grows(real_node: Fake) -> None:
     shown = subprocess.run(["sfdisk", "--dump", str(disk)], capture_output=True, check=True, text=True, timeout=10)
     assert "start=        2048" in shown.stdout and "type=83, bootable" in shown.stdout
     assert not [r for r in node.records() if isinstance(r, TaskSkipped) and r.task == "partition_table"]
+
+
+def test_an_ntfsdump_is_a_windows_that_gets_name_password_and_answers(real_node: Fake) -> None:
+    node = real_node
+    make_ntfs(node.images / "windows.ntfs", mib=40, tree=windows())
+    answers = '<unattend xmlns="urn:schemas-microsoft-com:unattend"><!-- of ours --></unattend>'
+    (node.images / "answers.xml").write_text(answers)
+    disk = node.disk(96, pattern=OLD)
+    done = node.create(
+        disk,
+        img_id="windows.ntfs",
+        img_format="ntfsdump",
+        img_passwd="correct horse",
+        os_product_key="AAAAA-BBBBB-CCCCC-DDDDD-EEEEE",
+        os_answer_file="answers.xml",
+    )
+    assert done.returncode == 0, done.output + node.log()
+    assert "correct horse" not in done.output + node.log() and "BBBBB" not in done.output + node.log()
+    written = read_ntfs(cut_out(disk, node.folder / "after", first_mib=1), "Windows/Panther/unattend.xml")
+    assert written is not None
+    for text in (b"web1", b"AAAAA-BBBBB-CCCCC-DDDDD-EEEEE", b"AdministratorPassword"):
+        assert text in written
+    assert b"correct horse" not in written, "not in clear"
+    shown = subprocess.run(["sfdisk", "--dump", str(disk)], capture_output=True, check=True, text=True, timeout=10)
+    assert "start=        2048" in shown.stdout and "type=7, bootable" in shown.stdout
