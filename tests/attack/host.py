@@ -13,8 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Where a deployment that is led out of its image would most likely be led to.
-FOLDERS = (Path("/etc"), Path("/root"), Path("/boot"), Path("/usr/local"), Path("/srv"), Path("/home"))
-NOT_OURS = re.compile(r"/root/\.(cache|local|bash_history)(/.*)?|/srv/.*/__pycache__(/.*)?|/etc/(mtab|resolv\.conf)")
+FOLDERS = tuple(
+    Path(name)
+    for name in (
+        "/etc",
+        "/root/.ssh",
+        "/boot",
+        "/usr/local",
+        "/home",
+        "/var/spool",
+        "/var/lib/ganeti",
+        "/usr/lib/systemd",
+    )
+)
+NOT_OURS = re.compile(r"/etc/(mtab|resolv\.conf)")  # a resolver of the machine may write it
 
 #: uevents that a deployment causes: the interfaces and queues of the network namespace that unshare(1) makes.
 MAY_HAPPEN = frozenset({"net", "queues"})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ import pytest
 from tests.attack.attempt import Attack, attempt
 from tests.attack.corpus import links
 from tests.attack.corpus.systems import SYSTEMS
+from tests.attack.time_limit import time_limit
 from tests.disk_images import populate
 from tests.real.snf_image_host.node import real_helper
 
 SECRET = b"outside\n"
-LIMIT_S = 20
 #: A task that changes files and has none to change in any system of the corpus, with the reason.
-WRITES_NOTHING: dict[str, str] = {}
+WRITES_NOTHING = {"custom_task": "it runs the administrator's program, which does the writing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +46,6 @@ def place_of(system: str) -> Iterator[Place]:
         (place.outside / "file").write_bytes(SECRET)
         populate(place.root, SYSTEMS[system])
         yield place
-
-
-@contextlib.contextmanager
-def time_limit(what: str) -> Iterator[None]:
-    def late(*_: object) -> None:
-        raise AssertionError(f"{what} did not end within {LIMIT_S} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(LIMIT_S)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_every_task_that_changes_files_does_so_in_some_system() -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.attack.attempt import LIMIT_S, Attack, Verdict, attempt
-from tests.attack.corpus import links, mutations, signatures, tables
+from tests.attack.corpus import links, mutations, signatures, tables, trees
 from tests.real.snf_image_host.node import real_helper
 
 GROUPS: Mapping[str, Callable[[], tuple[Attack, ...]]] = {
@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Callable[[], tuple[Attack, ...]]] = {
     "tables": tables.corpus,
     "signatures": signatures.corpus,
     "links": links.corpus,
+    "trees": trees.corpus,
 }
 
 

@@ -72,10 +72,11 @@ class OnFolder(Machine):
 
 @dataclass(slots=True)
 class Done:
-    """What the tasks did to a tree: paths written by task, paths asked for, sentences of those that gave up."""
+    """What the tasks did to a tree: paths written by task, paths asked for, and the sentences of those that gave up."""
 
     written: dict[str, set[str]] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
+    skipped: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
 
@@ -97,7 +98,9 @@ def run_tasks(root: Path, work: Path, *, system: str) -> Done:
                     if isinstance(action, FileAction):
                         done.written.setdefault(info.name, set()).update(paths_of(action))
                         machine.apply(action)
-            except (Error, Skipped) as e:
+            except Skipped as e:
+                done.skipped[info.name] = str(e)
+            except Error as e:
                 done.errors[info.name] = str(e)
         done.asked = set(files.asked)
     return done
