@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tests.attack.attempt import KEY, Attack
 from tests.attack.corpus.systems import NETWORKD, PROGRAM
@@ -90,6 +91,11 @@ EVIL_FSTAB = (
     "/swapfile none swap sw 0 0\n"
 )
 CLOUD = "datasource_list: [ NoCloud ]\n" + "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n" * 50
+
+DEVICES: tuple[tuple[Literal["b", "c"], int, int], ...] = (
+    *(("b", 8, 0), ("b", 254, 0)),
+    *(("c", 1, 1), ("c", 1, 2), ("c", 10, 232)),
+)
 
 GUESTS: Mapping[str, Guest] = {
     "users-20000": Guest(tree={"etc/passwd": File(content=_users(MANY)[: MIB - 200])}),
@@ -189,7 +195,7 @@ GUESTS: Mapping[str, Guest] = {
         tree={
             f"{folder}/d{major}-{minor}": Device(kind=kind, major=major, minor=minor)
             for folder in ("etc", "root", "home/user")
-            for kind, major, minor in (("b", 8, 0), ("b", 254, 0), ("c", 1, 1), ("c", 1, 2), ("c", 10, 232))
+            for kind, major, minor in DEVICES
         },
         succeeds=True,
     ),
