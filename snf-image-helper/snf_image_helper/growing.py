@@ -5,19 +5,24 @@ Sources: e2fsck(8), resize2fs(8), fsck.f2fs(8), resize.f2fs(8), xfs_growfs(8), b
 
 from __future__ import annotations
 
-from snf_image_helper.image import FilesystemKind
+from snf_image_helper.image import FilesystemKind, ImageError
 from synnefo_light.run import Runner
 
 TIMEOUT_S = 3600.0  # the host's own limit is the one that counts
 
 
 def check(runner: Runner, node: str, kind: FilesystemKind) -> None:
-    """Mend what is safe to mend. Raises ToolError when the file system needs a person."""
+    """Mend what is safe to mend. Raises ImageError when the file system needs a person."""
     if kind is FilesystemKind.F2FS:
         runner(("/usr/sbin/fsck.f2fs", "-a", node), timeout_s=TIMEOUT_S)
     else:
-        # 1: mended. 2: mended, and the machine should reboot, which is for a mounted root.
-        runner(("/usr/sbin/e2fsck", "-fp", node), ok=(0, 1, 2), timeout_s=TIMEOUT_S)
+        # 1: mended. 2: mended, and the machine should reboot, which is for a mounted root. 4: it wants a person.
+        done = runner(("/usr/sbin/e2fsck", "-fp", node), ok=(0, 1, 2, 4), timeout_s=TIMEOUT_S)
+        if done.returncode == 4:
+            raise ImageError(
+                f"the image's {kind.value} file system has damage that e2fsck does not mend by itself; "
+                "give an image of a file system that was unmounted and is whole"
+            )
 
 
 def grow(runner: Runner, node: str, kind: FilesystemKind) -> None:

@@ -6,6 +6,7 @@ made right again or were left out when the base was made, else the first of them
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from tests.attack.attempt import Attack
 from tests.attack.corpus.regions import FINDERS, REGIONS, Region
-from tests.disk_images import DEBIAN, MIB, Entry, File, run_tool
+from tests.disk_images import DEBIAN, MIB, Entry, File, Folder, run_tool
 from tests.filesystem_images import make_filesystem
 from tests.layouts import MICROSOFT_DATA, Part, lay_out
 
@@ -46,14 +47,25 @@ def _attack(kind: str, region: str, n: int) -> Attack:
     )
 
 
+def good(kind: str) -> Attack:
+    """The control: the base as it is, deployed in the same way."""
+    return dataclasses.replace(
+        _attack(kind, "superblock", 0), name=f"fuzz-{kind}-good", make=functools.partial(_unchanged, kind=kind)
+    )
+
+
+def _unchanged(path: Path, *, kind: str) -> None:
+    subprocess.run(["cp", "--sparse=always", base_disk(kind), path], check=True, timeout=120)
+
+
 def _disk_mib(kind: str) -> int:
-    return 2 + SIZES_MIB[kind] + (SIZES_MIB["ext4"] if kind == "vfat" else 0)
+    """Of the image; btrfs cannot be grown to less than 256 MiB by the kernel."""
+    return 2 + SIZES_MIB[kind] + {"vfat": SIZES_MIB["ext4"], "btrfs": 160}.get(kind, 0)
 
 
 def mutated(path: Path, *, kind: str, region: str, seed: str) -> None:
     """The base disk of `kind`, with bytes of `region` changed as `seed` says."""
-    base = base_disk(kind)
-    subprocess.run(["cp", "--sparse=always", base, path], check=True, timeout=120)
+    _unchanged(path, kind=kind)
     where = regions_of(kind)[region]
     with open(path, "r+b") as disk:
         disk.seek(MIB + where.offset)
@@ -155,4 +167,5 @@ def _filesystem(kind: str) -> Path:
 
 
 def _tree() -> dict[str, Entry]:
-    return {n: e for n, e in DEBIAN.items() if e is not None} | {"etc/fstab": File(content=FSTAB)}
+    tree = {n: e for n, e in DEBIAN.items() if e is not None}
+    return tree | {"etc/fstab": File(content=FSTAB), "boot/efi": Folder()}

@@ -53,9 +53,9 @@ def xfs(path: Path) -> Regions:
     group_log = head[124]
     log = ((log_start >> group_log) * group_blocks + (log_start & ((1 << group_log) - 1))) * block_size
     return {
-        "superblock": Region(offset=0, length=272),
-        "groups": Region(offset=sector, length=3 * sector),
-        "directory": Region(offset=root * inode_size, length=inode_size),
+        "superblock": Region(offset=0, length=sector, seal=_seal_xfs(224)),
+        "groups": Region(offset=sector, length=sector, seal=_seal_xfs(216)),
+        "directory": Region(offset=root * inode_size, length=inode_size, seal=_seal_xfs(100)),
         "journal": Region(offset=log, length=4096),
     }
 
@@ -136,6 +136,16 @@ def _read(path: Path, offset: int, length: int) -> bytes:
 def _seal_btrfs(block: bytearray) -> None:
     """CRC-32C over all but the first 32 bytes, which hold it."""
     block[:32] = struct.pack("<I", crc32c(bytes(block[32:]))).ljust(32, b"\0")
+
+
+def _seal_xfs(at: int) -> Callable[[bytearray], None]:
+    """CRC-32C over the whole, itself taken as 0 (xfs_cksum.h)."""
+
+    def seal(block: bytearray) -> None:
+        block[at : at + 4] = bytes(4)
+        block[at : at + 4] = struct.pack("<I", crc32c(bytes(block)))
+
+    return seal
 
 
 def crc32c(data: bytes) -> int:
