@@ -26,7 +26,8 @@ from synnefo_light.records import build
 from synnefo_light.tasks import OsFamily, Phase, order
 from tests.attack.corpus import links
 from tests.attack.corpus.systems import image_of
-from tests.attack.test_links_everywhere import SECRET, Place, time_limit
+from tests.attack.test_links_everywhere import SECRET, Place
+from tests.attack.time_limit import time_limit
 from tests.disk_images import Device, Entry, Fifo, File, Folder, Link, populate
 from tests.real.snf_image_helper import virtual_machine
 from tests.real.snf_image_helper.test_windows import ASKED, disk_of, ntfs_of

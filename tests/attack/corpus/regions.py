@@ -61,7 +61,7 @@ def xfs(path: Path) -> Regions:
 
 
 def btrfs(path: Path) -> Regions:
-    """Every tree block carries the file system's UUID at 32 and the number of its tree at 88."""
+    """Every tree block carries the file system's UUID at 32 and the number of its tree at 88; of copies the first."""
     head = _read(path, 65536, 4096)
     (node,) = struct.unpack_from("<I", head, 0x94)
     blocks: dict[int, int] = {}
@@ -70,7 +70,7 @@ def btrfs(path: Path) -> Regions:
             file.seek(offset)
             block = file.read(96)
             if block[32:48] == head[32:48]:
-                blocks[struct.unpack_from("<Q", block, 88)[0]] = offset
+                blocks.setdefault(struct.unpack_from("<Q", block, 88)[0], offset)
     chunk, extent, files = 3, 2, 5
     return {
         "superblock": Region(offset=65536, length=4096, seal=_seal_btrfs),
