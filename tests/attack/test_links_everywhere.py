@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from snf_image_helper.network import NetworkStack, network_stack
+from snf_image_helper.rootfs import RootFs
 
 from tests.attack.attempt import Attack, attempt
 from tests.attack.corpus import links
@@ -52,6 +54,14 @@ def test_every_task_that_changes_files_does_so_in_some_system() -> None:
     writers = {task for done in links.found().values() for task in done.written}
     idle = {info.name for info in links.WRITERS} - writers - set(WRITES_NOTHING)
     assert not idle, f"nothing was seen of what {sorted(idle)} write: add a system to tests/attack/corpus/systems.py"
+
+
+def test_every_way_to_configure_a_network_is_met_by_some_system() -> None:
+    met = set()
+    for system in SYSTEMS:
+        with place_of(system) as place, RootFs(str(place.root)) as files:
+            met.add(network_stack(files))
+    assert set(NetworkStack) <= met, "add a system to tests/attack/corpus/systems.py"
 
 
 @pytest.mark.parametrize("kind", [*links.LINKS, *links.ODD])

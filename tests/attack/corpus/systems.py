@@ -66,6 +66,8 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
             "etc/sysconfig/network-scripts/ifup-eth": PROGRAM,
             "etc/sysconfig/network": File(content="NETWORKING=yes\n"),
             "etc/redhat-release": File(content="CentOS Linux release 7.9\n"),
+            "etc/rc.d/init.d/network": PROGRAM,
+            "usr/sbin/ifup": PROGRAM,
         },
     ),
     "wicked": _system(
@@ -74,6 +76,9 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
             "etc/sysconfig/network/ifcfg-eth0": File(content="BOOTPROTO='dhcp'\n"),
             "etc/sysconfig/network/config": File(content='NETCONFIG_DNS_STATIC_SERVERS=""\n'),
             "usr/sbin/wicked": PROGRAM,
+            "etc/systemd/system/multi-user.target.wants/wicked.service": Link(
+                target="/usr/lib/systemd/system/wicked.service"
+            ),
             "etc/HOSTNAME": File(content="image\n"),
         },
     ),
@@ -85,6 +90,17 @@ SYSTEMS: Mapping[str, Mapping[str, Entry]] = {
             "sbin": None,
             "sbin/ifup": PROGRAM,
             "sbin/openrc": PROGRAM,
+            "usr/lib/systemd/systemd": None,
+            "etc/systemd/system": None,
+        },
+    ),
+    "netifrc": _system(
+        "gentoo",
+        {
+            "etc/init.d/net.lo": PROGRAM,
+            "etc/conf.d/net": File(content="config_eth0=dhcp\n"),
+            "etc/runlevels/default/net.eth0": Link(target="/etc/init.d/net.eth0"),
+            "usr/sbin/ifup": None,
             "usr/lib/systemd/systemd": None,
             "etc/systemd/system": None,
         },
