@@ -29,8 +29,12 @@ def render_netplan(nics: Sequence[Nic]) -> str:
     return f"{HEADER}network:\n{indented}"
 
 
-def render_version_2(nics: Sequence[Nic]) -> str:
-    """What stands below `network:`. Every value is quoted: YAML would read some addresses as numbers."""
+def render_version_2(nics: Sequence[Nic], *, for_cloud_init: bool = False) -> str:
+    """What stands below `network:`. Every value is quoted: YAML would read some addresses as numbers.
+
+    netplan calls gateway4 and gateway6 outdated and takes them; cloud-init translates only these well for all other
+    stacks (22.4 makes ::/64 of the destination ::/0).
+    """
     lines = ["version: 2", "ethernets:"]
     for number, nic in configured(nics):
         lines += [f"  {name_of(number)}:", "    match:", f'      macaddress: "{nic.mac}"']
@@ -40,6 +44,9 @@ def render_version_2(nics: Sequence[Nic]) -> str:
             lines += ["    addresses:", *(f'      - "{address}"' for address in addresses(nic))]
         routes = []
         for gateway in gateways(nic):
+            if for_cloud_init and gateway.on_link:
+                lines.append(f'    gateway{gateway.version}: "{gateway.via}"')
+                continue
             routes += [f'      - to: "{ANYWHERE[gateway.version]}"', f'        via: "{gateway.via}"']
             routes += [] if gateway.on_link else ["        on-link: true"]
         lines += ["    routes:", *routes] if routes else []

@@ -48,7 +48,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         "vendor-data": render_cloud_config(manifest, version=cloud_init_version(files)).encode(),
     }
     if configured(manifest.nics) and "network" not in manifest.skip:
-        seed["network-config"] = (HEADER + render_version_2(manifest.nics)).encode()
+        seed["network-config"] = (HEADER + render_version_2(manifest.nics, for_cloud_init=True)).encode()
     old = {folder / name for folder in (SEED, OTHER_SEED) for name in SEED_FILES} - {SEED / name for name in seed}
     made: set[RootPath] = set()
     return [

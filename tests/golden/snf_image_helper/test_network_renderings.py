@@ -12,7 +12,7 @@ from snf_image_helper.network.ifcfg_suse import render_ifcfg_suse, render_ifrout
 from snf_image_helper.network.ifupdown import render_interfaces
 from snf_image_helper.network.ifupdown_ng import render_interfaces_ng
 from snf_image_helper.network.netifrc import render_netifrc
-from snf_image_helper.network.netplan import render_netplan
+from snf_image_helper.network.netplan import render_netplan, render_version_2
 from snf_image_helper.network.network_manager import render_keyfile
 from snf_image_helper.network.networkd import render_networkd
 from snf_image_helper.network.resolv_conf import render_resolv_conf
@@ -31,6 +31,7 @@ RENDERERS: dict[str, Callable[[Sequence[Nic]], str]] = {
     "interfaces": render_interfaces,
     "interfaces-ng": render_interfaces_ng,
     "netplan.yaml": render_netplan,
+    "network-config": lambda nics: render_version_2(nics, for_cloud_init=True),
     "network": lambda nics: render_networkd(nics[0]),
     "nmconnection": lambda nics: render_keyfile(0, nics[0]),
     "resolv.conf": render_resolv_conf,

@@ -40,7 +40,9 @@ FOR_TESTS = (
 )
 
 #: What tests take apart without installing it.
-FOR_READING = ("netplan.io", "ifupdown", "udev")
+FOR_READING = ("netplan.io", "ifupdown", "udev", "gir1.2-nm-1.0", "python3-gi", "cloud-init")
+#: The same, but not to be had together with those.
+FOR_READING_ALONE = ("ifupdown-ng",)
 
 #: Parts of the tree that no package is made of.
 NOT_PACKAGED = ("lab",)
@@ -217,7 +219,10 @@ def _ensure_closure(
     ]
     folder = state.cache / "closure"
     codename = root.name.partition("-")[0]
-    final = folder / f"{codename}-{content_hash(root.name, *INSTALLED, *FOR_TESTS, *FOR_READING, *declared)}"
+    final = (
+        folder
+        / f"{codename}-{content_hash(root.name, *INSTALLED, *FOR_TESTS, *FOR_READING, *FOR_READING_ALONE, *declared)}"
+    )
     if final.is_dir():
         return final
     log = state.log / "closure.log"
@@ -237,14 +242,15 @@ def _ensure_closure(
         (work / "apt.conf").write_text(conf)
         env = {**settings.environment, "APT_CONFIG": str(work / "apt.conf")}
         run_logged(["apt-get", "update"], log=log, contain=True, timeout_s=600, env=env, runner=runner)
-        run_logged(
-            ["apt-get", "install", "--download-only", *INSTALLED, *FOR_TESTS, *FOR_READING],
-            log=log,
-            contain=True,
-            timeout_s=900,
-            env=env,
-            runner=runner,
-        )
+        for packages in ((*INSTALLED, *FOR_TESTS, *FOR_READING), *((name,) for name in FOR_READING_ALONE)):
+            run_logged(
+                ["apt-get", "install", "--download-only", *packages],
+                log=log,
+                contain=True,
+                timeout_s=900,
+                env=env,
+                runner=runner,
+            )
         result = _fresh(folder, ".result")
         for deb in (work / "archives").glob("*.deb"):
             deb.rename(result / deb.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +19,7 @@ from snf_image_helper.network.networkd import render_networkd
 
 from synnefo_light.manifest import Nic
 from tests.golden.snf_image_helper.cards import CARDS
-
-Unpack = Callable[..., Path]
-
-
-def installed(name: str) -> bool:
-    """Whether this machine has the package, so that its libraries are found without taking it apart."""
-    argv = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name]
-    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout == "installed"
-
-
-@pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Unpack:
-    def packages(*names: str) -> Path:
-        work = tmp_path_factory.mktemp("packages")
-        absent = [name for name in names if not installed(name)]
-        got = subprocess.run(["apt-get", "download", *absent], cwd=work, capture_output=True, text=True, check=False)
-        if got.returncode != 0:
-            pytest.skip(f"{', '.join(absent)} cannot be downloaded: {got.stderr.strip().splitlines()[-1:]}")
-        for package in work.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", package, work], check=True)
-        return work
-
-    return packages
+from tests.real.snf_image_helper.conftest import Unpack
 
 
 @pytest.fixture(scope="session")
