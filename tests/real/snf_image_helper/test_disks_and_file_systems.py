@@ -289,6 +289,17 @@ def test_freebsd_gets_a_larger_partition_and_a_seed(tmp_path: Path) -> None:
     assert b'macaddress: "aa:00:00:00:00:01"' in read_file(seed, "/network-config", "vfat")
 
 
+def test_an_xfs_on_the_whole_disk_grows(tmp_path: Path) -> None:
+    disk = make_filesystem(tmp_path / "disk", "xfs", mib=300, tree=DEBIAN)
+    outcome = virtual_machine.run(resized(disk, 400))
+    assert outcome.finished, outcome.console
+    assert "partition_table" in outcome.skipped and "filesystem_grow_mounted" in outcome.done
+    check_clean(disk, "xfs")
+    asked_db = ["xfs_db", "-r", "-f", "-c", "sb 0", "-c", "print dblocks", str(disk)]
+    assert subprocess.run(asked_db, check=True, capture_output=True).stdout.split()[-1] == b"102400"
+    assert read_file(disk, "/etc/hostname", "xfs") == b"web1\n"
+
+
 @pytest.mark.parametrize("kind", ["f2fs"])
 def test_a_root_that_the_kernel_cannot_mount_is_refused_before_anything_changes(tmp_path: Path, kind: Kind) -> None:
     root = make_filesystem(tmp_path / "root", kind, mib=filesystem_images.SMALLEST_MIB[kind], tree=DEBIAN)
