@@ -104,9 +104,12 @@ def create(
             staged = intake.stage_image(
                 source, parameters, settings, opened, signature=signature, progress=reporter.copying
             )
-        if copies and env.reinstall:
-            undo.callback(_wipe, targets[0], state)
-        copied = _bring(source, targets[0], parameters, settings, signature, reporter)
+
+        def writing() -> None:
+            if env.reinstall:
+                undo.callback(_wipe, targets[0], state)
+
+        copied = _bring(source, targets[0], parameters, settings, signature, reporter, writing)
         copy_ms = _ms(brought) if source is not None else 0
         if source is not None:
             reporter.copied(CopyDone(written=copied.written, copy_ms=copy_ms))
@@ -234,15 +237,19 @@ def _bring(
     settings: Settings,
     signature: bytes | None,
     reporter: Reporter,
+    writing: Callable[[], None],
 ) -> Copied:
-    """Write the image onto the disk, or clear the disk for the VM that will."""
+    """Write the image onto the disk, or clear the disk for the VM that will; `writing` is called right before."""
     if source is None:
         return Copied(written=0, received=0, size=0)
     reporter.step = "copy"
     if parameters.converts:
+        writing()
         target.erase()
         return Copied(written=0, received=source.size, size=source.size)
-    return intake.copy_image(source, target, parameters, settings, signature=signature, progress=reporter.copying)
+    return intake.copy_image(
+        source, target, parameters, settings, signature=signature, progress=reporter.copying, writing=writing
+    )
 
 
 def _vm_disks(planned: Sequence[PlannedDisk], targets: Sequence[Target], staged: int | None) -> list[VmDisk]:

@@ -55,6 +55,8 @@ def environment(arguments: argparse.Namespace, disks: Sequence[Disk]) -> OsEnv:
 
     Raises UserError, which names the word that is wrong.
     """
+    if not arguments.hostname:
+        raise UsageError("--hostname is empty; give the instance's name, or leave it out")
     variables = {
         "OS_API_VERSION": "20",
         "OS_VARIANT": arguments.variant,

@@ -14,7 +14,7 @@ import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from snf_image_host.copy import Check, Copied, Hasher, Progress, checked, copy
 from snf_image_host.fetch import fetch
@@ -71,13 +71,15 @@ def copy_image(
     *,
     signature: bytes | None,
     progress: Progress,
+    writing: Callable[[], None],
 ) -> Copied:
-    """Write a raw image onto disk 0. Raises Error; then the disk holds a part of it."""
+    """Write a raw image onto disk 0. Raises Error; the disk holds a part of it if `writing` was called before."""
     lead = b""
     if parameters.image_format is not ImageFormat.DISKDUMP:
         plan = plan_mbr(parameters.image_format, image=source.size, disk=target.size, signature=secrets.randbits(32))
         lead = render_mbr(plan, code=read_boot_code())
     with checks_of(parameters, settings, signature) as checks:
+        writing()
         return copy(source.chunks(), size=source.size, target=target, lead=lead, checks=checks, progress=progress)
 
 

@@ -61,6 +61,7 @@ def plan(env: OsEnv, settings: Settings, sizes: tuple[int, ...]) -> Preview:
     with contextlib.ExitStack() as opened:
         size: int | None = None
         if not isinstance(parameters.source, NoImage):
+            intake.signature_of(parameters, settings)
             source = open_source(parameters.source, settings, opened)
             size = source.size
             if parameters.converts:

@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     report = read_report(settings.log_dir, arguments.instance)
-    alive = watch.is_held(journal.lock_of(settings.run_dir, report.instance))
+    alive = False
+    if report.outcome == "running":  # else nobody needs the lock, which only root may look at
+        alive = watch.is_held(journal.lock_of(settings.run_dir, arguments.instance))
+        if not alive:  # it may have ended since the report was read
+            report = read_report(settings.log_dir, arguments.instance)
     if arguments.json:
         out(dump_json(report).decode())
     else:

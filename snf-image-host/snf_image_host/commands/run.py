@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from snf_image_host.commands.plan import plan, show
 from snf_image_host.create import create
 from snf_image_host.settings import Settings
 from synnefo_light.errors import EnvironmentFault, UserError
+from synnefo_light.log import escape
 from synnefo_light.units import MIB, human
 
 NAME: Final = "run"
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
-    disks = [free_disk(Path(path).resolve()) for path in arguments.disk]
+    disks = free_disks(arguments.disk)
     env = instance.environment(arguments, disks)
     if arguments.dry_run:
         show(plan(env, settings, tuple(disk.size for disk in disks)), out, json=arguments.json)
@@ -51,6 +53,20 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         f"{finished.copy_ms / 1000:.1f} s, helper VM {finished.helper_ms / 1000:.1f} s ({finished.accel})"
     )
     return 0
+
+
+def free_disks(words: Sequence[str]) -> list[instance.Disk]:
+    """Each disk, as `free_disk`. Raises UserError for one that stands twice, whatever its names."""
+    disks: list[instance.Disk] = []
+    for word in words:
+        try:
+            disk = free_disk(Path(word).resolve())
+        except RuntimeError:  # of Python before 3.13, for a link that leads to itself
+            raise UserError(f"--disk {escape(word)} is a symbolic link that leads to itself") from None
+        if any(disk.path.samefile(other.path) for other in disks):
+            raise UserError(f"--disk {disk.path} is given twice; give each disk a file of its own")
+        disks.append(disk)
+    return disks
 
 
 def free_disk(path: Path) -> instance.Disk:

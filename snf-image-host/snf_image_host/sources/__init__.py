@@ -110,9 +110,17 @@ def check_url(url: str, schemes: tuple[str, ...] = WEB) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL as a sentence may show it: without its query, where many servers want a secret, and without a password."""
-    before, mark, _ = url.partition("?")
-    before = re.sub(r"//[^/]*@", "//...@", before)
+    """A URL as a sentence may show it: without its query or fragment, where a secret may stand, and a password."""
+    before, mark, after = url.partition("?")
+    scheme, slashes, rest = before.partition("//")
+    if slashes:
+        rest, _, fragment = rest.partition("#")
+        host = rest.partition("/")[0]
+        # What is refused for its password may hold a /, ? or # in it: then the port is none, and an @ follows.
+        port = re.sub(r"^\[[^]]*\]", "", host).partition(":")[2]
+        if "@" not in host and port and not port.isdigit() and "@" in rest + fragment + after:
+            return escape(f"{scheme}//...", limit=200)
+        before = scheme + slashes + re.sub("^[^/]*@", "...@", rest)
     return escape(before, limit=200) + ("?..." if mark else "")
 
 

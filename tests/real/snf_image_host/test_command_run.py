@@ -180,3 +180,26 @@ def test_a_conversion_in_the_helper_vm_is_run_watched_and_reported(real_node: Fa
     assert {"convert", "hostname"} <= {step["name"] for step in reported["steps"] if step["state"] == "done"}
     told = [e.detail for e in real_node.events() if e.type == "image-progressed"]
     assert any(isinstance(d, ImageProgressed) and d.task == "convert" and d.done == d.total > 0 for d in told)
+
+
+def test_a_disk_that_stands_twice_and_a_link_to_itself_are_refused(node: Fake) -> None:
+    node.image()
+    disk = node.disk(pattern=b"old")
+    (node.folder / "same").symlink_to(disk)
+    (node.folder / "hard").hardlink_to(disk)
+    (node.folder / "loop").symlink_to(node.folder / "loop")
+    before = hashlib.sha256(disk.read_bytes()).digest()
+    for name in ("disk", "same", "hard"):
+        swap = ("-O", 'img_properties={"SWAP": "b"}')
+        done = node.command("run", "--disk", str(disk), "--disk", str(node.folder / name), *GIVEN, *swap)
+        assert done.returncode == 2 and "is given twice" in done.stderr
+    done = node.command("run", "--disk", str(node.folder / "loop"), *GIVEN)
+    assert done.returncode == 2 and "--disk" in done.stderr.splitlines()[-1], done.stderr
+    assert hashlib.sha256(disk.read_bytes()).digest() == before
+
+
+def test_a_plan_refuses_a_signature_that_is_not_there(node: Fake) -> None:
+    node.image()
+    node.configure(signature_keyrings=["/usr/share/keyrings/debian-archive-keyring.gpg"])
+    done = node.command("plan", "--disk-size", "16M", *GIVEN, "-O", "img_signature=absent.sig")
+    assert done.returncode == 2 and "absent.sig" in done.stderr

@@ -109,6 +109,18 @@ def test_a_new_instance_that_fails_before_the_copy_cannot_boot_what_its_volume_h
     subprocess.run(["cmp", f"--ignore-initial={15 * MIB}:0", f"--bytes={MIB}", str(disk), "/dev/zero"], check=True)
 
 
+def test_a_reinstall_without_the_keyring_that_it_needs_leaves_the_old_system(node: Fake) -> None:
+    node.image()
+    (node.images / "small.raw.sig").write_bytes(b"no signature")
+    node.configure(signature_keyrings=["/nonexistent/keyring.gpg"])
+    disk = node.disk(pattern=OLD)
+    before = hashlib.sha256(disk.read_bytes()).digest()
+    done = node.create(disk, INSTANCE_REINSTALL="1", img_signature="small.raw.sig")
+    assert done.returncode == 3 and "/nonexistent/keyring.gpg" in done.sentence, done.output
+    assert "its disk was not touched" in done.sentence
+    assert hashlib.sha256(disk.read_bytes()).digest() == before
+
+
 def test_a_reinstall_that_fails_after_the_copy_began_cannot_boot(node: Fake) -> None:
     node.image()
     disk = node.disk(pattern=OLD)

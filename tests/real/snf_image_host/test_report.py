@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 
-from tests.real.snf_image_host.node import Fake
+from tests.real.snf_image_host.node import COMMAND, Fake
 
 
 def test_a_failed_deployment_leaves_its_sentence_its_steps_and_the_console(node: Fake) -> None:
@@ -61,3 +63,16 @@ def test_one_that_was_killed_is_told_from_one_that_runs(node: Fake) -> None:
 def test_there_is_none_of_an_unknown_instance(node: Fake) -> None:
     shown = node.command("report", "web9")
     assert shown.returncode == 2 and "holds no report of 'web9'" in shown.stderr
+
+
+def test_one_of_the_log_folders_group_reads_a_report_that_has_ended(node: Fake) -> None:
+    node.image()
+    assert node.create(node.disk()).returncode == 0
+    log = node.folder / "log"
+    os.chown(log, 0, 65534)
+    log.chmod(0o750)
+    os.chown(log / "web1.report.json", 0, 65534)
+    env = {"SNF_IMAGE_CONFIG": str(node.folder / "snf-image.toml"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    lower = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--", str(COMMAND)]
+    shown = subprocess.run([*lower, "report", "web1"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert shown.returncode == 0 and "outcome    deployed" in shown.stdout, shown.stderr

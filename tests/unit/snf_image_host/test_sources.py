@@ -98,6 +98,12 @@ def test_a_list_of_networks_replaces_the_rule() -> None:
         ("http://a:s3@cret@h", "http://...@h"),
         ("http://h/\x1b[2J", "http://h/\\x1b[2J"),
         ("debian/me@12.raw", "debian/me@12.raw"),
+        ("http://u:pa/ss@h/x", "http://..."),
+        ("http://u:pa?ss@h/x", "http://..."),
+        ("http://u:pa#ss@h/x", "http://..."),
+        ("https://h/x#token", "https://h/x"),
+        ("https://h:80/x?mail=a@b&key=secret", "https://h:80/x?..."),
+        ("https://[2001:db8::1]:80/a@b", "https://[2001:db8::1]:80/a@b"),
     ],
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, told: str) -> None:
