@@ -1,0 +1,50 @@
+"""The first program of the VM: find the root by its serial, go on in it, and do as `main` says.
+
+It runs from the initial RAM disk, as process 1, and stays that. The root holds the same Python at the same paths, so
+what is imported later comes from there. Whatever fails here ends process 1, and with it the VM.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from snf_image_helper.main import main
+from snf_image_helper.syscalls import MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, load_module, mount
+
+SERIAL = "snf-root"
+ROOT = "/root"
+PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
+#: A helper lives for seconds and leaves little to collect.
+COLLECT_AFTER = 50_000
+
+
+def start() -> None:
+    gc.set_threshold(COLLECT_AFTER)
+    mount("dev", "/dev", "devtmpfs", flags=0)
+    mount("sys", "/sys", "sysfs", flags=PLAIN)
+    mount("proc", "/proc", "proc", flags=PLAIN)
+    with open("/modules/order", encoding="ascii") as file:
+        for name in file.read().split():
+            load_module(f"/modules/{name}.ko")
+    mount(f"/dev/{find_disk()}", ROOT, "squashfs", flags=MS_RDONLY | MS_NODEV | MS_NOSUID)
+    for folder in ("dev", "sys", "proc"):
+        mount(f"/{folder}", f"{ROOT}/{folder}", "", flags=MS_MOVE)
+    mount("tmpfs", f"{ROOT}/run", "tmpfs", flags=PLAIN, options="mode=755,size=32m")
+    mount("tmpfs", f"{ROOT}/tmp", "tmpfs", flags=PLAIN, options="mode=1777,size=64m")
+    os.chdir(ROOT)
+    mount(".", "/", "", flags=MS_MOVE)
+    os.chroot(".")
+    main()
+
+
+def find_disk(folder: str = "/sys/block") -> str:
+    """The kernel's name of the disk with the root's serial. Raises FileNotFoundError when there is none."""
+    for name in os.listdir(folder):
+        try:
+            with open(f"{folder}/{name}/serial", encoding="ascii") as file:
+                if file.read().strip() == SERIAL:
+                    return name
+        except OSError:  # a disk of a kind that has no serial
+            continue
+    raise FileNotFoundError(f"no disk has the serial {SERIAL}")
