@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 from snf_image_helper.main import main
 from snf_image_helper.syscalls import MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, load_module, mount
@@ -21,6 +22,12 @@ COLLECT_AFTER = 50_000
 
 def start() -> None:
     gc.set_threshold(COLLECT_AFTER)
+    enter_root()
+    main()
+
+
+def enter_root() -> None:
+    """Load what the root needs, mount it, and make it the root of this process. Raises OSError."""
     mount("dev", "/dev", "devtmpfs", flags=0)
     mount("sys", "/sys", "sysfs", flags=PLAIN)
     mount("proc", "/proc", "proc", flags=PLAIN)
@@ -31,11 +38,12 @@ def start() -> None:
     for folder in ("dev", "sys", "proc"):
         mount(f"/{folder}", f"{ROOT}/{folder}", "", flags=MS_MOVE)
     mount("tmpfs", f"{ROOT}/run", "tmpfs", flags=PLAIN, options="mode=755,size=32m")
-    mount("tmpfs", f"{ROOT}/tmp", "tmpfs", flags=PLAIN, options="mode=1777,size=64m")
+    mount("tmpfs", f"{ROOT}/tmp", "tmpfs", flags=PLAIN, options="mode=1777,size=64m")  # noqa: S108
     os.chdir(ROOT)
     mount(".", "/", "", flags=MS_MOVE)
     os.chroot(".")
-    main()
+    # What import has seen of the folders is the RAM disk's; their times are the same, so it would not look again.
+    sys.path_importer_cache.clear()
 
 
 def find_disk(folder: str = "/sys/block") -> str:

@@ -60,17 +60,24 @@ finally:
 """
 
 
+# As the VM's own init, but that it goes on with the script.
+_INIT = """\
+#!/usr/bin/python3.11 -ISB
+from snf_image_helper.start import enter_root
+with open("/script.py", encoding="utf-8") as file:
+    script = file.read()
+enter_root()
+exec(compile(script, "/script.py", "exec"))
+"""
+
+
 def run_script(script: str, *disks: Path) -> str:
     """Run Python in the VM. Returns what was printed on the console; fails if the script did."""
     folder = virtual_machine.image()
-    init = _init(folder / "initrd.img").rstrip().splitlines()
-    assert init[-1].startswith("exec /bin/busybox switch_root /root /usr/bin/python3")
-    words = init[-1].split(" -c ")[0]
-    init[-1] = f"/bin/busybox cp /script.py /root/run/script.py\n{words} /run/script.py"
     body = _PROLOGUE.replace("COUNT", str(len(disks))) + textwrap.indent(textwrap.dedent(script), "    ") + _EPILOGUE
     with tempfile.TemporaryDirectory() as work:
         console, initrd = Path(work, "console"), Path(work, "initrd.img")
-        more = {"init": (0o755, "\n".join(init) + "\n"), "script.py": (0o644, body)}
+        more = {"init": (0o755, _INIT), "script.py": (0o644, body)}
         initrd.write_bytes((folder / "initrd.img").read_bytes() + _newc(more))
         subprocess.run(
             [
@@ -94,21 +101,6 @@ def run_script(script: str, *disks: Path) -> str:
         shown = console.read_bytes().decode("utf-8", "replace")
     assert DONE in shown, shown
     return shown
-
-
-def _init(initrd: Path) -> str:
-    """The file `init` of the archive, which is not packed (cpio's "newc")."""
-    data = initrd.read_bytes()
-    at = 0
-    while data[at : at + 6] == b"070701":
-        fields = [int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
-        size, length = fields[6], fields[11]
-        name = data[at + 110 : at + 110 + length - 1]
-        start = (at + 110 + length + 3) & ~3
-        if name == b"init":
-            return data[start : start + size].decode()
-        at = (start + size + 3) & ~3
-    raise AssertionError(f"{initrd} holds no init")
 
 
 def _newc(files: dict[str, tuple[int, str]]) -> bytes:
