@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from snf_lab import bench_deploy
+from snf_lab import bench_deploy, bench_helper, bench_images
 from snf_lab.lab import Lab
 from synnefo_light.errors import UserError
 
@@ -23,6 +23,14 @@ BENCHES: Mapping[str, Bench] = {
     "deploy": Bench(
         summary="gnt-instance add with snf-image, against libguestfs on the same image and disk size",
         run=bench_deploy.run_bench,
+    ),
+    "helper": Bench(
+        summary="the helper VM's time line, the bare kernel, four deployments at once; no cluster",
+        run=bench_helper.run_bench,
+    ),
+    "images": Bench(
+        summary="the helper VM against libguestfs, its time line, conversions, attacks",
+        run=bench_images.run_bench,
     ),
 }
 
