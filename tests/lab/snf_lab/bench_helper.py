@@ -1,11 +1,12 @@
 """Where the helper VM's time goes: a deployment of the demo's image by `snf-image run`, beside the bare kernel.
 
     QEMU and kernel   QEMU's start to the kernel's first program, of a VM whose only program powers off ("bare")
-    init and Python   from there to the helper's first message: modules, the root, imports
+    Python            from there to Python's first line, of a VM whose Python ends there
+    init              from there to the helper's first message: modules, the root, imports
     tasks             each, as the journal has it
     rest              between tasks, and from the last message to QEMU's end: inspection, flush, power-off
 
-The bare VM is started by the same launcher with the same words: a script stands in for QEMU, gives it another initial
+The bare VMs are started by the same launcher with the same words: a script stands in for QEMU, gives it another initial
 RAM disk, and says how long QEMU took. Rounds take turns, and the least counts: other load can only add.
 No cluster is needed.
 """
@@ -41,6 +42,9 @@ NIC = "mac=aa:00:00:35:2b:01,ip=10.88.0.5,subnet=10.88.0.0/24,gateway=10.88.0.1"
 # reboot(LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF), for ever.
 POWER_OFF = bytes.fromhex("b8a9000000 bfaddee1fe be69191228 badcfe2143 0f05 ebfe")
 
+# The end of process 1 ends the VM: the kernel panics, with panic=-1.
+PYTHON_ALONE = b"#!/usr/bin/python3.11 -ISB\nimport os\nos._exit(0)\n"
+
 # Stands in for QEMU. "times" prints what the shell took, then what its children took, as user and system time.
 STAND_IN = """#!/bin/sh
 started=$(date +%s%N)
@@ -72,21 +76,19 @@ class Deployed:
     qemu: Qemu
 
 
-def bare_initrd() -> bytes:
-    """An initial RAM disk with one program, which powers off: the kernel's way to its first program and nothing else.
-
-    A 64-bit ELF file of one segment (elf(5)) in an archive of cpio's format "newc".
-    """
+def power_off_program() -> bytes:
+    """A 64-bit ELF file of one segment (elf(5)): the kernel's way to its first program and nothing else."""
     base, start = 0x400000, 120
     length = start + len(POWER_OFF)
     head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, length, length, 4096)
+    return head + segment + POWER_OFF
+
+
+def newc(init: bytes) -> bytes:
+    """An initial RAM disk with one program: an archive of cpio's format "newc". Behind another one it replaces its."""
     out = bytearray()
-    for name, mode, data in (
-        ("dev", 0o040755, b""),
-        ("init", 0o100755, head + segment + POWER_OFF),
-        ("TRAILER!!!", 0, b""),
-    ):
+    for name, mode, data in (("dev", 0o040755, b""), ("init", 0o100755, init), ("TRAILER!!!", 0, b"")):
         fields = (len(out) + 1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
         out += b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
         out += bytes(-len(out) % 4) + data
@@ -131,7 +133,8 @@ class Bench:
         self._folder, self._image, self._helper, self._runner = folder, image, helper, runner
         self._parameters = {"img_id": image.path.name, "img_format": "diskdump", **parameters}
         folder.chmod(0o755)
-        (folder / "bare.img").write_bytes(bare_initrd())
+        (folder / "bare.img").write_bytes(newc(power_off_program()))
+        (folder / "python.img").write_bytes((helper / "initrd.img").read_bytes() + newc(PYTHON_ALONE))
 
     def deploy(self, name: str = "bench") -> Deployed:
         """One deployment on a fresh disk. Raises ToolError, PeerError."""
@@ -142,9 +145,9 @@ class Bench:
         times = sorted((place / "times").iterdir(), key=lambda path: path.stat().st_mtime_ns)
         return parse_journal(journal.read_text(), wall_s=wall_s, qemu=parse_times(times[-1].read_text()))
 
-    def bare(self, accel: str) -> Qemu:
-        """The kernel alone. The deployment fails, because nothing says hello."""
-        place = self._place("bare", more=f" -initrd {self._folder / 'bare.img'}", accel=accel)
+    def bare(self, accel: str, *, initrd: str = "bare.img") -> Qemu:
+        """The kernel alone, or with Python. The deployment fails, because nothing says hello."""
+        place = self._place("bare", more=f" -initrd {self._folder / initrd}", accel=accel)
         with contextlib.suppress(ToolError):
             self._run("bare", place)
             raise PeerError("a VM that does nothing was taken for a deployment")
@@ -179,7 +182,16 @@ class Bench:
 
     def _run(self, name: str, place: Path) -> float:
         given = [word for key, value in self._parameters.items() for word in ("-O", f"{key}={value}")]
-        command = [TREE / "snf-image-host/snf-image", "run", "--disk", place / "disk", "--hostname", name, "--nic", NIC]
+        command: list[str | Path] = [
+            TREE / "snf-image-host/snf-image",
+            "run",
+            "--disk",
+            place / "disk",
+            "--hostname",
+            name,
+            "--nic",
+            NIC,
+        ]
         started = time.monotonic()
         self._runner([*command, *given], timeout_s=LIMIT_S, env={"SNF_IMAGE_CONFIG": str(place / "snf-image.toml")})
         return time.monotonic() - started
@@ -199,24 +211,29 @@ def measure(bench: Bench, lab: Lab, *, rounds: int) -> dict[str, object]:
     """Alone and together, in turns."""
     alone: list[Deployed] = []
     bare: list[Qemu] = []
+    python: list[Qemu] = []
     four: list[float] = []
     for number in range(1, rounds + 1):
         with lab.progress.step(f"round {number}: one deployment, the bare kernel, {PARALLEL} deployments at once"):
             alone.append(bench.deploy())
             bare.append(bench.bare(alone[0].accel))
+            python.append(bench.bare(alone[0].accel, initrd="python.img"))
             four.append(bench.together(PARALLEL))
-    found = summarise(alone, bare, four)
+    found = summarise(alone, bare, python, four)
     lab.progress.say()
     lab.progress.say(render_table(timeline_table(found)))
     return found
 
 
-def summarise(alone: Sequence[Deployed], bare: Sequence[Qemu], four: Sequence[float]) -> dict[str, object]:
+def summarise(
+    alone: Sequence[Deployed], bare: Sequence[Qemu], python: Sequence[Qemu], four: Sequence[float]
+) -> dict[str, object]:
     """The least of each; the time line is that of the quickest deployment, and its parts add up to it."""
     best = min(alone, key=lambda d: d.helper_ms)
-    bare_s = min(b.wall_s for b in bare)
+    bare_s, python_s = min(b.wall_s for b in bare), min(p.wall_s for p in python)
     boot_s, helper_s = min(d.boot_ms for d in alone) / 1000, best.helper_ms / 1000
-    parts = {"QEMU and kernel": bare_s, "init and Python": round(best.boot_ms / 1000 - bare_s, 3)}
+    parts = {"QEMU and kernel": bare_s, "Python": round(python_s - bare_s, 3)}
+    parts["init"] = round(best.boot_ms / 1000 - python_s, 3)
     parts |= {name: ms / 1000 for name, ms in best.tasks.items()}
     single_s, parallel_s = min(d.wall_s for d in alone), min(four)
     return {
@@ -225,7 +242,10 @@ def summarise(alone: Sequence[Deployed], bare: Sequence[Qemu], four: Sequence[fl
         "boot_s": boot_s,
         "bare_s": bare_s,
         "bare_cpu_s": min(b.cpu_s for b in bare),
-        "boot_ratio": round(boot_s / bare_s, 2),
+        "python_s": python_s,
+        "python_cpu_s": min(p.cpu_s for p in python),
+        "boot_ratio": round(python_s / bare_s, 2),
+        "hello_ratio": round(boot_s / bare_s, 2),
         "timeline": {**parts, "rest": round(helper_s - sum(parts.values()), 3)},
         "single_s": round(single_s, 2),
         "parallel4_s": round(parallel_s, 2),

@@ -1,7 +1,7 @@
 """The figures of "Images": the helper VM beside libguestfs, its time line, conversions inside it, and attacks on it.
 
-Ours and the peers do the same work on the same image in turns: grow, check, the same edits. A ratio is our time by
-theirs, of the least of each. The attacks are a sample of each group; `./lab torture all` runs every one.
+Ours and the peers do the same work on the same image in the same run: grow, check, the same edits. A ratio is our time
+by theirs, of the least of each. The attacks are a sample of each group; `./lab torture all` runs every one.
 """
 
 from __future__ import annotations
@@ -41,9 +41,6 @@ def run_bench(lab: Lab, *, release: str, rounds: int, peers: bool) -> Mapping[st
                 theirs: dict[str, list[Sample]] = {"libguestfs": [], "virt_customize": [], "virt_resize": []}
                 for number in range(1, rounds + 1):
                     measure_peers(tools, order, image, into=theirs, progress=lab.progress, number=number)
-                    figures = least(
-                        figures, bench_helper.summarise([bench.deploy()], [bench.bare(str(figures["accel"]))], [1e9])
-                    )
                 figures |= ratios(figures, theirs)
         with lab.progress.step("convert a qcow2, in the helper VM and on the host"):
             converted = bench_convert.run_convert(helper=helper, rounds=rounds)
@@ -72,16 +69,6 @@ def same_work(order: Order) -> dict[str, str]:
         "auth_keys": order.authorized_key,
         "img_personality": json.dumps([file]),
     }
-
-
-def least(one: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
-    """The figures of the quicker deployment, and the least of what is compared with others."""
-    quick = min(one, other, key=lambda figures: float(str(figures["helper_s"])))
-    both = {
-        key: min(float(str(f[key])) for f in (one, other))
-        for key in ("boot_s", "bare_s", "helper_cpu_s", "bare_cpu_s", "single_s", "parallel4_s")
-    }
-    return {**quick, **both, "boot_ratio": round(both["boot_s"] / both["bare_s"], 2)}
 
 
 def ratios(figures: Mapping[str, object], theirs: Mapping[str, list[Sample]]) -> dict[str, object]:
