@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, GrowMounted
+from snf_image_helper.actions import Action, GrowMounted, Warn
 from snf_image_helper.image import FilesystemKind, Image, Skipped
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import Phase, TaskInfo
@@ -17,6 +17,8 @@ INFO = TaskInfo(
     after=frozenset({"mount"}),
     groups=frozenset({"mounted", "resize", "cloud-init"}),
 )
+#: Linux refuses to resize to less (btrfs_ioctl_resize in fs/btrfs/ioctl.c).
+BTRFS_LEAST = 256 << 20
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
@@ -25,4 +27,8 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         raise Skipped(f"{filesystem.kind.value} is not grown while it is mounted")
     if not image.is_mounted:
         raise Skipped("the image is not mounted")
-    return [GrowMounted(kind=filesystem.kind)] if image.root.can_grow else []
+    if not image.root.can_grow:
+        return []
+    if filesystem.kind is FilesystemKind.BTRFS and image.root.size < BTRFS_LEAST:
+        return [Warn(text="the root file system was not grown: btrfs of less than 256 MiB cannot be resized")]
+    return [GrowMounted(kind=filesystem.kind)]
