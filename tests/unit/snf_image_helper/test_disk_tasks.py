@@ -80,10 +80,16 @@ def test_lvm_is_left_alone_where_the_root_is_not_on_it() -> None:
 
 
 @pytest.mark.parametrize("kind", [FilesystemKind.XFS, FilesystemKind.BTRFS])
-@pytest.mark.parametrize(("size", "grows"), [(48, True), (64, False)])
+@pytest.mark.parametrize(("size", "grows"), [(48, True), (512, False)])
 def test_xfs_and_btrfs_grow_mounted_if_there_is_room(kind: FilesystemKind, size: int, grows: bool) -> None:
-    actions = planned("filesystem_grow_mounted", fake_image(kind=kind, filesystem_mib=size))
+    image = fake_image(kind=kind, filesystem_mib=size)
+    actions = planned("filesystem_grow_mounted", replace(image, root=replace(image.root, size=512 << 20)))
     assert actions == ([GrowMounted(kind=kind)] if grows else [])
+
+
+def test_a_btrfs_that_linux_cannot_resize_keeps_its_size_with_a_warning() -> None:
+    (warning,) = planned("filesystem_grow_mounted", fake_image(kind=FilesystemKind.BTRFS, filesystem_mib=48))
+    assert isinstance(warning, Warn) and "256 MiB" in warning.text
 
 
 def test_only_what_is_mounted_grows_mounted() -> None:
