@@ -17,6 +17,7 @@ from snf_image_host import accel, probing
 from snf_image_host.create import installed_helper
 from snf_image_host.findings import Finding, fail, ok, warn
 from snf_image_host.settings import Settings, load_variant
+from snf_image_host.signature import read_keyring
 from synnefo_light import __version__, events
 from synnefo_light.errors import Error
 from synnefo_light.files import read_bounded
@@ -180,6 +181,7 @@ def _signatures(settings: Settings) -> Iterator[Finding]:
         elif path.stat().st_mode & 0o022:
             yield fail("signatures", f"the keyring {text} can be written by others", f"chmod go-w {text}")
         else:
+            read_keyring(path)
             yield ok("signatures", f"keyring {text}")
 
 

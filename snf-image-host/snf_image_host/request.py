@@ -17,7 +17,8 @@ from synnefo_light.log import escape
 from synnefo_light.manifest import FRAMED_LIMIT
 from synnefo_light.records import RecordError, dump_json, load_json
 
-CONFIG_LIMIT: Final = 1 << 20
+#: As much as a manifest holds: it is the way for what no variable of a script's environment can (128 KiB each).
+CONFIG_LIMIT: Final = FRAMED_LIMIT
 #: Parameters whose text is JSON; a configuration may give them as JSON itself.
 _JSON: Final = frozenset({"img_properties", "inst_properties", "img_personality"})
 
@@ -45,7 +46,7 @@ def verify_parameters(given: Mapping[str, str], variant: str, settings: Settings
 def parse_configuration(content: bytes) -> dict[str, str]:
     """A JSON object of OS parameters; all but config_url itself. Raises ParameterError."""
     try:
-        data = load_json(content, limit=FRAMED_LIMIT)
+        data = load_json(content, limit=CONFIG_LIMIT)
         if not isinstance(data, dict):
             raise RecordError("it is not a JSON object of names and values")
         found: dict[str, str] = {}

@@ -94,7 +94,7 @@ def checking_signature(signature: bytes, settings: Settings) -> Iterator[Signatu
         user = unprivileged(settings)
         fd = opened.enter_context(sealed_memory(signature, name="snf-signature"))
         keyrings = [
-            opened.enter_context(sealed_memory(_keyring(Path(name)), name="snf-keyring"))
+            opened.enter_context(sealed_memory(read_keyring(Path(name)), name="snf-keyring"))
             for name in settings.signature_keyrings
         ]
         command = plan_gpgv(keyrings, signature=fd, uid=user.pw_uid, gid=user.pw_gid, limit_s=settings.http_limit_s)
@@ -102,11 +102,18 @@ def checking_signature(signature: bytes, settings: Settings) -> Iterator[Signatu
         yield SignatureCheck(gpgv)
 
 
-def _keyring(path: Path) -> bytes:
+def read_keyring(path: Path) -> bytes:
+    """Raises EnvironmentFault for one that cannot be read, and for an armored one, in which gpgv finds no key."""
     try:
-        return read_bounded(path, limit=KEYRING_LIMIT)
+        content = read_bounded(path, limit=KEYRING_LIMIT)
     except OSError as e:
         raise EnvironmentFault(f"the keyring {path} (signature_keyrings) cannot be read: {e.strerror}") from e
+    if content.lstrip().startswith(b"-----BEGIN"):
+        raise EnvironmentFault(
+            f"the keyring {path} (signature_keyrings) is armored, which gpgv does not read; "
+            f"make it binary with gpg --dearmor"
+        )
+    return content
 
 
 def _last(stderr: bytes) -> str:

@@ -5,6 +5,7 @@ The QEMU is the fake one: it copies the source as it is, so what arrives can be 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -268,7 +269,7 @@ def test_a_configuration_overwrites_parameters_and_stays_secret(
         (b'["correct horse"]', "it is not a JSON object"),
         (b"correct horse", "the document is not JSON"),
         (b"", "the document is not JSON"),
-        (b" " * (MIB + 1), "config_url: config.json has 1048577 bytes, at most 1048576 are accepted"),
+        (b" " * (8 * MIB + 1), "config_url: config.json has 8388609 bytes, at most 8388608 are accepted"),
     ],
 )
 def test_a_bad_configuration_is_refused_before_a_byte_is_written(node: Fake, content: bytes, sentence: str) -> None:
@@ -321,3 +322,17 @@ def test_an_answer_file_comes_from_the_image_folder_only(node: Fake) -> None:
     done = node.create(node.disk(), os_answer_file="file:///etc/passwd", INSTANCE_REINSTALL="1")
     assert done.returncode == 2 and "is not below the image folder" in done.sentence, done.output
     assert "its disk was not touched" in done.sentence
+
+
+def test_a_configuration_may_hold_what_no_variable_can(node: Fake) -> None:
+    """Linux gives a script at most 128 KiB a variable (MAX_ARG_STRLEN); the helper gets three MiB here."""
+    node.image()
+    files = [{"path": "/etc/large", "contents": base64.b64encode(b"x" * 3 * MIB).decode()}]
+    with pytest.raises(OSError, match="Argument list too long"):
+        node.create(node.disk(), img_personality=json.dumps(files))
+    (node.images / "config.json").write_text(json.dumps({"img_personality": files}))
+    done = node.create(node.disk(), config_url="config.json")
+    assert done.returncode == 0, done.output
+    files[0]["path"] = "/etc/../large"
+    (node.images / "config.json").write_text(json.dumps({"img_personality": files}))
+    assert "must not contain '..'" in node.create(node.disk(), config_url="config.json").sentence, "it is really read"

@@ -211,6 +211,16 @@ def test_a_keyring_that_is_not_there_is_the_nodes_fault(signed: Fake) -> None:
     assert "the keyring /nonexistent/keys.gpg (signature_keyrings) cannot be read: No such file" in done.sentence
 
 
+def test_an_armored_keyring_is_refused_by_its_name_and_found_by_the_doctor(signed: Fake, signer: Signer) -> None:
+    armored = signed.folder / "armored.asc"
+    armored.write_bytes(signer.gpg("--armor", "--export"))
+    signed.configure(signature_keyrings=[str(armored)])
+    done = signed.create(signed.disk(), img_signature="small.raw.sig")
+    assert done.returncode == 3 and f"the keyring {armored} (signature_keyrings) is armored" in done.sentence
+    assert "gpg --dearmor" in done.sentence
+    assert f"{armored} (signature_keyrings) is armored" in signed.command("doctor").stdout
+
+
 def test_without_a_signature_nothing_is_deployed_where_one_is_required(signed: Fake) -> None:
     for script in ("verify", "create"):
         done = signed.call(script, signed.disk())
