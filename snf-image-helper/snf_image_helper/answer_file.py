@@ -100,7 +100,10 @@ def parse(raw: bytes, architecture: Architecture) -> AnswerFile:
     _look_through(raw)
     from xml.etree import ElementTree
 
-    root = ElementTree.fromstring(raw)  # noqa: S314, _look_through has refused entities
+    try:
+        root = ElementTree.fromstring(raw)  # noqa: S314, _look_through has refused entities
+    except ElementTree.ParseError as e:  # namespaces, which _look_through does not know
+        raise AnswerFileError(f"the answer file is not XML: {e}") from None
     if root.tag != _tag("unattend"):
         raise AnswerFileError(f"the answer file's outermost element is {root.tag[:80]}, not unattend of {NAMESPACE}")
     for settings in [s for s in root if s.get("wasPassProcessed", "").lower() == "true"]:

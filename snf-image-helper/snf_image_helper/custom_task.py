@@ -10,6 +10,7 @@ from synnefo_light.run import PATH, Completed, Runner, outcome
 
 TIMEOUT_S = 600.0
 LOGGED_LINES, LINE_LENGTH = 200, 400
+WORDS_LIMIT = 256 << 10  # of each output: all of it, as text and lines, would take the VM's memory
 ANY = range(-64, 256)
 #: See `jail`: the namespaces are made by unshare(1), whose --kill-child ends all that is in them when it ends.
 UNSHARE = (
@@ -28,14 +29,14 @@ def run_script(runner: Runner, script: bytes, environment: Mapping[str, str], ro
     for line in lines[:LOGGED_LINES]:
         logger.info("custom task: %s", line)
     if len(lines) > LOGGED_LINES:
-        logger.info("custom task: and %d lines more", len(lines) - LOGGED_LINES)
+        logger.info("custom task: and more lines")
     if done.returncode != 0:
         last = lines[-1] if lines else "it said nothing"
         raise ImageError(f"the custom task {outcome(done.returncode)}: {last}")
 
 
 def printable(done: Completed) -> list[str]:
-    """What was printed, errors last, without empty lines and characters that act on a terminal."""
-    text = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+    """The begin of the output and the end of the errors, without empty lines and what acts on a terminal."""
+    text = (done.stdout[:WORDS_LIMIT] + b"\n" + done.stderr[-WORDS_LIMIT:]).decode("utf-8", "replace")
     lines = ("".join(c if c.isprintable() else " " for c in line).rstrip()[:LINE_LENGTH] for line in text.splitlines())
     return [line for line in lines if line]

@@ -5,11 +5,13 @@ Everything here is hostile text, so it is only ever compared and looked up, neve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from snf_image_helper.image import Files, ImageError, Kind, RootPath
+
+#: Of all files that sshd_config includes; a distribution has a handful.
+INCLUDED_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +75,19 @@ def accounts(files: Files) -> dict[str, Account]:
     found: dict[str, Account] = {}
     for line in (text(files, "etc/passwd") or "").splitlines():
         fields = line.split(":")
-        if (
-            len(fields) == 7
-            and fields[2].isascii()
-            and fields[2].isdigit()
-            and fields[3].isascii()
-            and fields[3].isdigit()
-        ):
-            name, password, uid, gid, _, home, shell = fields
-            if max(len(uid), len(gid)) <= 10:
-                account = Account(
-                    name=name, password=password, uid=int(uid), gid=int(gid), home=home or "/", shell=shell
-                )
+        if len(fields) == 7:
+            name, password, _, _, _, home, shell = fields
+            uid, gid = parse_id(fields[2]), parse_id(fields[3])
+            if uid is not None and gid is not None:
+                account = Account(name=name, password=password, uid=uid, gid=gid, home=home or "/", shell=shell)
                 found.setdefault(name, account)
     return found
+
+
+def parse_id(field: str) -> int | None:
+    """The number of a user or a group. None for what is none, and for 2**32-1, by which chown(2) means: unchanged."""
+    plain = field.isascii() and field.isdigit() and len(field) <= 10
+    return int(field) if plain and int(field) < (1 << 32) - 1 else None
 
 
 def account(files: Files, name: str) -> Account:
@@ -102,15 +103,16 @@ def group_ids(files: Files) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in (text(files, "etc/group") or "").splitlines():
         fields = line.split(":")
-        if len(fields) == 4 and fields[2].isascii() and fields[2].isdigit() and len(fields[2]) <= 10:
-            found.setdefault(fields[0], int(fields[2]))
+        number = parse_id(fields[2]) if len(fields) == 4 else None
+        if number is not None:
+            found.setdefault(fields[0], number)
     return found
 
 
 def sshd_settings(files: Files, keyword: str) -> list[str]:
     """What sshd_config says for a keyword outside of Match blocks, in sshd's order: the first one counts.
 
-    `Include` is followed one level, for names in /etc/ssh, with a * at the most (sshd_config(5)).
+    `Include` is followed one level, for names with one * at the most, up to INCLUDED_LIMIT files (sshd_config(5)).
     """
     found: list[str] = []
     for line in _sshd_lines(files):
@@ -121,13 +123,16 @@ def sshd_settings(files: Files, keyword: str) -> list[str]:
 
 
 def _sshd_lines(files: Files) -> Iterator[str]:
+    left = INCLUDED_LIMIT
     for line in (text(files, "etc/ssh/sshd_config") or "").splitlines():
         words = line.split()
         if words[:1] and words[0].lower() == "match":
             return
         if words[:1] and words[0].lower() == "include":
             for pattern in words[1:]:
-                for path in _included(files, pattern):
+                paths = _included(files, pattern)[:left] if left else []
+                left -= min(left, max(len(paths), 1))
+                for path in paths:
                     for inner in (text(files, path) or "").splitlines():
                         if inner.split()[:1] and inner.split()[0].lower() == "match":
                             break
@@ -139,10 +144,12 @@ def _sshd_lines(files: Files) -> Iterator[str]:
 def _included(files: Files, pattern: str) -> list[str]:
     folder, _, name = pattern.rpartition("/")
     folder = folder if pattern.startswith("/") else f"etc/ssh/{folder}"
-    if ".." in folder.split("/"):
+    start, star, end = name.partition("*")
+    if ".." in folder.split("/") or "*" in end:
         return []
-    wanted = re.compile(".*".join(re.escape(part) for part in name.split("*")))
-    return [f"{folder}/{n}" for n in files.names(RootPath(folder)) if wanted.fullmatch(n)][:32]
+    names = files.names(RootPath(folder)) if star else (name,)
+    fits = [n for n in names if not star or (n.startswith(start) and n[len(start) :].endswith(end))][:INCLUDED_LIMIT]
+    return [f"{folder}/{n}" for n in fits if is_file(files, RootPath(folder) / n)]
 
 
 def is_file(files: Files, path: RootPath) -> bool:

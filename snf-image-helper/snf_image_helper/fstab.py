@@ -86,6 +86,9 @@ def plan_mounts(lines: Sequence[FstabLine], blocks: Sequence[Block]) -> Mounts:
             missing.append(line)
             continue
         subvolume = line.subvolume if filesystem.kind is FilesystemKind.BTRFS else ""
+        if not subvolume and any(option.startswith("subvolid=") for option in line.options):
+            missing.append(line)  # a number names no path, and the default subvolume may be another
+            continue
         mounts[point] = Mount(point=point, place=block.place, kind=filesystem.kind, subvolume=subvolume)
     ordered = sorted(mounts.values(), key=lambda m: (m.point.count("/"), m.point))
     return Mounts(mounts=tuple(ordered), missing=tuple(missing))

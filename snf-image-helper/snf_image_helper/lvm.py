@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from snf_image_helper.disks import Disks
 from snf_image_helper.image import VolumeGroup
@@ -52,9 +54,20 @@ def parse_report(raw: bytes, *, disk: str) -> Volumes:
     """What `lvm fullreport` printed about a disk's node ("/dev/vda"). Raises TableError for what must not be used."""
     if len(raw) >= REPORT_LIMIT:
         raise TableError("the image has more of LVM than can be looked at")
+    try:
+        found = _parse_sections(json.loads(raw)["report"], disk)
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        # lvm(8) prints names as they stand in the image, also such as make no JSON.
+        raise TableError(f"the image's LVM is described in a way that cannot be read: {e}") from None
+    if len(found.volumes) > VOLUMES_LIMIT:
+        raise TableError(f"the image has {len(found.volumes)} logical volumes, at most {VOLUMES_LIMIT} are looked at")
+    return found
+
+
+def _parse_sections(sections: Sequence[Any], disk: str) -> Volumes:
     groups: dict[str, VolumeGroup] = {}
     volumes: list[LogicalVolume] = []
-    for section in json.loads(raw)["report"]:
+    for section in sections:
         for row in section.get("vg", []):
             name = _checked(row["vg_name"])
             if name in groups:
@@ -73,8 +86,6 @@ def parse_report(raw: bytes, *, disk: str) -> Volumes:
                 volumes.append(
                     LogicalVolume(name=f"{name}/{_checked(lv['lv_name'])}", size=int(lv["lv_size"]), is_linear=linear)
                 )
-    if len(volumes) > VOLUMES_LIMIT:
-        raise TableError(f"the image has {len(volumes)} logical volumes, at most {VOLUMES_LIMIT} are looked at")
     return Volumes(groups=tuple(groups.values()), volumes=tuple(volumes))
 
 

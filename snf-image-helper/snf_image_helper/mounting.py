@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from snf_image_helper.image import FilesystemKind, RootPath
+from snf_image_helper.image import FilesystemKind, ImageError, RootPath
 from snf_image_helper.modules import load
 from snf_image_helper.rootfs import RootFs
 from snf_image_helper.syscalls import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, umount
@@ -58,7 +58,7 @@ class MountStack:
         folder = self.root.open_folder(point)
         try:
             place = f"/proc/self/fd/{folder}"
-            real = str(Path(place).readlink())
+            real = _real(folder, point)
             _mount(node, place, kind, subvolume=subvolume, options=OPTIONS.get(kind, ""), flags=0)
         finally:
             os.close(folder)
@@ -78,6 +78,13 @@ class MountStack:
         if ended is not None:
             ended()
         return True
+
+
+def _real(folder: int, point: RootPath) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{folder}").readlink())
+    except OSError as e:  # an image's folders can be deeper than a path can say
+        raise ImageError(f"{point} of the image cannot be mounted over: {e.strerror}") from e
 
 
 def _mount(node: str, place: str, kind: FilesystemKind, *, subvolume: str, options: str, flags: int) -> None:

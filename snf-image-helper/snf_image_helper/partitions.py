@@ -108,7 +108,9 @@ def parse_table(read: Reader, *, disk_sectors: int) -> Table | None:
         return _parse_gpt(read, first, disk_sectors)
     if _is_boot_sector_of_a_filesystem(first):
         return None
-    return _parse_mbr(read, first, disk_sectors)
+    table = _parse_mbr(read, first, disk_sectors)
+    # Without a partition it is boot code in front of a file system on the whole disk (extlinux), or nothing.
+    return table if table.partitions or table.extended is not None else None
 
 
 def _parse_gpt(read: Reader, protective: bytes, disk_sectors: int) -> Gpt:

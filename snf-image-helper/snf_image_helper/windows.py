@@ -108,7 +108,7 @@ def target(facts: Facts) -> RootPath:
 
 
 def _path_of(path: str) -> RootPath | None:
-    """The image's path for one of Windows on its system drive; None for one elsewhere."""
+    """The image's path for one of Windows on its system drive; None for one elsewhere, or that no script can name."""
     plain = path.strip().strip('"').replace("/", "\\")
     for prefix, folder in (
         ("%windir%\\", "Windows"),
@@ -118,7 +118,8 @@ def _path_of(path: str) -> RootPath | None:
     ):
         if plain.lower().startswith(prefix):
             rest = plain[len(prefix) :].split("\\")
-            if rest[-1] and ".." not in rest and not any("%" in part or "\0" in part or ":" in part for part in rest):
+            plainly = path.isascii() and path.isprintable() and not any(c in part for part in rest for c in '%:"*?<>|')
+            if rest[-1] and ".." not in rest and plainly:
                 return RootPath("/".join([folder, *rest]))
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, WriteFile
 from snf_image_helper.image import Files, RootPath
-from snf_image_helper.network.aside import plan_aside
+from snf_image_helper.network.aside import plan_files_aside
 from snf_image_helper.network.cards import HEADER, addresses, configured, gateways, heeds_advertisements, name_of
 from synnefo_light.manifest import Nic
 
@@ -16,12 +16,14 @@ ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def plan_netplan(files: Files, nics: Sequence[Nic]) -> list[Action]:
-    actions: list[Action] = []
-    for name in files.names(NETPLAN):
-        if name.endswith(".yaml") and NETPLAN / name != OWN:
-            actions += plan_aside(files, NETPLAN / name)
+    actions = plan_netplan_aside(files)
     # 0600: netplan warns about others, since such files may hold keys.
     return [*actions, WriteFile(path=OWN, content=render_netplan(nics).encode(), mode=0o600, owner=(0, 0))]
+
+
+def plan_netplan_aside(files: Files) -> list[Action]:
+    """The image's own files."""
+    return plan_files_aside(files, NETPLAN, lambda name: name.endswith(".yaml") and name != OWN.name)
 
 
 def render_netplan(nics: Sequence[Nic]) -> str:

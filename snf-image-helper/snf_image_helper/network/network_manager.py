@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, WriteFile
+from snf_image_helper.actions import Action, RemoveFile, WriteFile
 from snf_image_helper.distribution import exists
 from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Files, ImageError, RootPath
-from snf_image_helper.network.aside import plan_aside, plan_folder_aside
+from snf_image_helper.network.aside import plan_folder_aside
 from snf_image_helper.network.cards import HEADER, configured, gateways, name_of
 from snf_image_helper.network.ifcfg_rh import NETWORK_SCRIPTS, is_ifcfg
 from snf_image_helper.network.ifupdown import INTERFACES, plan_interfaces, render_interfaces
-from snf_image_helper.network.netplan import NETPLAN
+from snf_image_helper.network.netplan import OWN, plan_netplan_aside
 from synnefo_light.manifest import Nic
 
 CONNECTIONS = RootPath("etc/NetworkManager/system-connections")
+#: Ubuntu's: NetworkManager leaves Ethernet to others. A file of the same name in /etc takes its place, as netplan's own
+#: does in /run where it hands the cards to NetworkManager.
+UNMANAGING = RootPath("usr/lib/NetworkManager/conf.d/10-globally-managed-devices.conf")
+MANAGING = RootPath("etc/NetworkManager/conf.d") / UNMANAGING.name
 METHODS4 = {"dhcp": "auto", "static": "manual", "none": "disabled"}
 #: "link-local" for a card without IPv6: what the kernel does by itself, and what the other stacks leave it.
 METHODS6 = {"dhcp": "auto", "slaac": "auto", "static": "manual", "none": "link-local"}
@@ -32,9 +36,11 @@ def plan_network_manager(files: Files, nics: Sequence[Nic]) -> list[Action]:
     own = {f"snf-image-{n}.nmconnection": render_keyfile(n, nic) for n, nic in configured(nics)}
     actions = plan_folder_aside(files, CONNECTIONS, lambda name: name not in own)
     actions += plan_folder_aside(files, NETWORK_SCRIPTS, is_ifcfg)
-    for name in files.names(NETPLAN):
-        if name.endswith(".yaml"):
-            actions += plan_aside(files, NETPLAN / name)
+    actions += plan_netplan_aside(files)
+    if files.entry(OWN) is not None:
+        actions.append(RemoveFile(path=OWN))
+    if files.entry(UNMANAGING) is not None:
+        actions += [*plan_folders(files, MANAGING.parent), WriteFile(path=MANAGING, content=HEADER.encode())]
     if files.read(INTERFACES) is not None:
         actions += plan_interfaces(files, render_interfaces([]))
     actions += plan_folders(files, CONNECTIONS)

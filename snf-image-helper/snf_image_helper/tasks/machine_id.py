@@ -29,16 +29,18 @@ DBUS = RootPath("var/lib/dbus/machine-id")
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     files = image.files
+    # Where it is a link to D-Bus' file, the link that is made there would lead back to it.
+    own: list[Action] = [RemoveFile(path=ID)] if files.link(ID) is not None else []
     dbus = files.entry(DBUS.parent) is not None and files.link(DBUS) is None
     if has_systemd(files):
-        actions: list[Action] = [WriteFile(path=ID, content=b"", mode=0o444)]
+        actions = [*own, WriteFile(path=ID, content=b"", mode=0o444)]
         if dbus:
             actions.append(Symlink(path=DBUS, target="/etc/machine-id"))
         return actions
     if files.entry(ID) is None and files.entry(DBUS) is None:
         raise Skipped("the image has no machine id")
     fresh = hashlib.sha256(f"{manifest.nonce}:machine-id".encode()).hexdigest()[:32]
-    actions = [WriteFile(path=ID, content=f"{fresh}\n".encode(), mode=0o444)]
+    actions = [*own, WriteFile(path=ID, content=f"{fresh}\n".encode(), mode=0o444)]
     if dbus:
         actions += [RemoveFile(path=DBUS), Symlink(path=DBUS, target="/etc/machine-id")]
     return actions

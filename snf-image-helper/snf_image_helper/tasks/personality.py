@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from snf_image_helper.actions import Action, WriteFile
-from snf_image_helper.distribution import accounts, group_ids
+from snf_image_helper.distribution import accounts, group_ids, parse_id
 from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Image, ImageError, RootPath
 from snf_image_helper.injection import content_of
@@ -41,6 +41,6 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
 def _number(name: str, known: Mapping[str, int], what: str, file: InjectedFile) -> int:
     if name in known:
         return known[name]
-    if name.isascii() and name.isdigit() and int(name) < (1 << 32) - 1:
-        return int(name)
+    if (number := parse_id(name)) is not None:
+        return number
     raise ImageError(f"{file.path} is to belong to the {what} {name}, which the image does not have")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, MakeSwap, MakeSwapFile, WriteFile
 from snf_image_helper.distribution import encoded, text
-from snf_image_helper.image import FilesystemKind, Image, ImageError, RootPath
+from snf_image_helper.image import FilesystemKind, Image, ImageError, RootPath, SwapSpace
 from snf_image_helper.layout import partition_of
 from snf_image_helper.partitions import SWAP_GPT, SWAP_MBR, guid_of
 from synnefo_light.manifest import Manifest, Swap
@@ -29,8 +29,9 @@ FILE = RootPath("swapfile")
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     if manifest.swap is None:
         return []
-    # Made of the nonce, so that planning is pure and still no two instances share a UUID.
-    identity = guid_of(f"{manifest.nonce}:swap")
+    # Made of the nonce, so that planning is pure and still no two instances share a UUID. Swap that an earlier run made
+    # keeps its own, which is what the image's fstab has by then.
+    identity = _uuid_of(image, manifest.swap.partition) or guid_of(f"{manifest.nonce}:swap")
     if manifest.swap.file_mib is not None:
         make: Action = _file(image, manifest.swap.file_mib, identity)
         line = f"{FILE} none swap sw 0 0"
@@ -42,6 +43,11 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         return [make]
     start = fstab if not fstab or fstab.endswith("\n") else f"{fstab}\n"
     return [make, WriteFile(path=RootPath("etc/fstab"), content=encoded(f"{start}{line}\n"))]
+
+
+def _uuid_of(image: Image, partition: int | None) -> str | None:
+    found = (b.content for b in image.blocks if partition is not None and b.place.partition == partition)
+    return next((content.uuid for content in found if isinstance(content, SwapSpace)), None)
 
 
 def _file(image: Image, size_mib: int, identity: str) -> MakeSwapFile:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from snf_image_helper.image import ImageError, Kind, RootPath
+from snf_image_helper.image import FilesystemKind, ImageError, Kind, RootPath
+from snf_image_helper.mounting import MountStack
 from snf_image_helper.rootfs import READ_LIMIT, RootFs
 
 TREE = Path(__file__).resolve().parents[3]
@@ -180,7 +181,7 @@ def test_a_link_to_where_nothing_outlives_a_boot_is_refused(place: Place, files:
 
 @pytest.mark.parametrize("path", ["../outside/file", "a/../../b", "etc/..", "\0"])
 def test_a_path_with_dotdot_or_nul_is_not_a_path(path: str) -> None:
-    with pytest.raises(ValueError, match="cannot name"):
+    with pytest.raises(ImageError, match="cannot name"):
         RootPath(path)
 
 
@@ -415,3 +416,21 @@ def test_of_the_mounts_below_the_root_only_those_that_were_named_are_entered(pla
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("leads out of the file system") == 3
     assert place.untouched()
+
+
+def test_a_mount_point_deeper_than_a_path_can_say_is_refused_with_a_sentence(place: Place) -> None:
+    (place.root / "home").symlink_to("/".join(["d" * 200] * 20))
+    folder = os.open(place.root, os.O_PATH)
+    for _ in range(20):
+        os.mkdir("d" * 200, dir_fd=folder)
+        folder, above = os.open("d" * 200, os.O_PATH, dir_fd=folder), folder
+        os.close(above)
+    os.symlink("d" * 200, "deeper", dir_fd=folder)
+    os.mkdir("d" * 200, dir_fd=folder)
+    os.close(folder)
+    (place.root / "home").rename(place.root / "there")
+    (place.root / "home").symlink_to("there/deeper")
+    mounts = MountStack()
+    mounts.root = RootFs(str(place.root))
+    with mounts.root, pytest.raises(ImageError, match="/home of the image cannot be mounted over: File name too long"):
+        mounts.mount_below("/dev/null", FilesystemKind.EXT4, RootPath("/home"))

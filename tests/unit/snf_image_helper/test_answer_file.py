@@ -95,6 +95,8 @@ OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/shadow">]>'
         (b"<unattend", "not XML"),
         (b'<?xml version="1.0" encoding="utf-7"?><unattend/>', "not XML"),
         (b"\0" * 100, "not XML"),
+        (document('<wcm:a xmlns:wcm=""/>'), "not XML"),
+        (document("<other:a/>"), "unbound prefix"),
     ],
 )
 def test_what_is_no_plain_answer_file_is_refused(raw: bytes, why: str) -> None:

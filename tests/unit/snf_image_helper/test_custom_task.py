@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from snf_image_helper.actions import RunScript, describe
-from snf_image_helper.custom_task import LOGGED_LINES, run_script
+from snf_image_helper.custom_task import LOGGED_LINES, printable, run_script
 from snf_image_helper.image import ImageError, Skipped
 from snf_image_helper.jail import KEPT
 from snf_image_helper.tasks import TASKS
@@ -71,7 +71,13 @@ def test_what_it_prints_goes_to_the_log_bounded_and_tame(caplog: pytest.LogCaptu
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "custom task:  [31mred"
     assert len(said) == LOGGED_LINES + 1 and max(map(len, said)) < 500
-    assert said[-1] == "custom task: and 802 lines more"
+    assert said[-1] == "custom task: and more lines"
+
+
+def test_of_endless_words_the_first_and_the_last_errors_are_kept() -> None:
+    endless = Completed(argv=(), returncode=1, stdout=b"first\n" + b"\n" * 10**7, stderr=b"\xff" * 10**7 + b"\nlast\n")
+    lines = printable(endless)
+    assert (lines[0], lines[-1]) == ("first", "last") and sum(map(len, lines)) < 1000
 
 
 @pytest.mark.parametrize(

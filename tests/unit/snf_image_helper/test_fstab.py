@@ -101,6 +101,12 @@ def test_outer_mounts_come_first_and_each_point_once() -> None:
     assert [(m.point, m.kind.value) for m in granted(*lines)] == [("/boot", "ext4"), ("/boot/efi", "vfat")]
 
 
+def test_a_subvolume_that_only_has_a_number_is_missing() -> None:
+    line = f"UUID={ROOT} /home btrfs subvolid=257 0 0"
+    assert granted(line) == () and granted(line.replace("=257", "=257,subvol=@home"))[0].subvolume == "@home"
+    assert [m.point for m in plan_mounts(parse_fstab(line), BLOCKS).missing] == ["/home"]
+
+
 @pytest.mark.parametrize(
     ("options", "subvolume"),
     [

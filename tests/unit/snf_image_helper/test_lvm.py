@@ -72,6 +72,19 @@ def test_what_must_not_be_used_is_refused(sections: list[dict[str, object]], say
         parse_report(report(*sections), disk=DISK)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"\xff", b"{}", b"[]", b'{"report": 1}', b'{"report": [1]}', b'{"report": [{"vg": [{}]}]}'),
+        report(section(name="NAME")).replace(b"NAME", b"v\x01"),
+        report(section()).replace(b'"/dev/vdb2"', b'"[unknown]"'),
+    ],
+)
+def test_a_report_that_names_have_broken_is_refused_with_a_sentence(raw: bytes) -> None:
+    with pytest.raises(TableError, match="described in a way that cannot be read"):
+        parse_report(raw, disk=DISK)
+
+
 def test_a_report_without_an_end_is_refused() -> None:
     with pytest.raises(TableError, match="more of LVM"):
         parse_report(b" " * (1 << 20), disk=DISK)

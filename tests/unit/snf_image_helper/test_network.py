@@ -192,6 +192,27 @@ def test_keyfiles_may_be_forced_on_an_image_with_another_stack() -> None:
     assert b"iface lo inet loopback" in interfaces.content and b"auto mac" not in interfaces.content
 
 
+def test_network_manager_of_ubuntu_is_let_to_the_cards() -> None:
+    name = "NetworkManager/conf.d/10-globally-managed-devices.conf"
+    tree: Tree = {**NETPLAN, "usr/sbin/NetworkManager": "", "etc/NetworkManager": None}
+    ubuntu: Tree = {**tree, f"usr/lib/{name}": "[keyfile]\nunmanaged-devices=*,except:type:wifi\n"}
+    assert f"/etc/{name}" not in paths(list(plan(fake_image(tree), manifest(nics=[NIC], nm_networking=True))))
+    (own,) = [
+        action
+        for action in plan(fake_image(ubuntu), manifest(nics=[NIC], nm_networking=True))
+        if isinstance(action, WriteFile) and action.path == f"/etc/{name}"
+    ]
+    assert b"unmanaged" not in own.content
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_files_that_are_too_much_to_put_aside_are_refused(forced: bool) -> None:
+    tree: Tree = {**NETPLAN, "usr/sbin/NetworkManager": ""}
+    tree |= {f"etc/netplan/{n}.yaml": b"#" * (1 << 20) for n in range(5)}
+    with pytest.raises(ImageError, match="/etc/netplan that configure the network have over 4 MiB"):
+        plan(fake_image(tree), manifest(nics=[NIC], nm_networking=forced))
+
+
 def test_keyfiles_cannot_be_forced_without_network_manager() -> None:
     with pytest.raises(ImageError, match="the image has none; set NM_NETWORKING=no"):
         plan(fake_image(IFUPDOWN), manifest(nics=[NIC], nm_networking=True))

@@ -64,6 +64,12 @@ def test_a_disk_of_zeros_has_no_table() -> None:
     assert parse(FakeDisk(SECTORS, {})) is None
 
 
+def test_boot_code_without_a_partition_is_no_table() -> None:
+    assert parse(FakeDisk(SECTORS, {0: b"\xeb\x58" + mbr_sector()[2:]})) is None
+    empty = parse(FakeDisk(SECTORS, {0: mbr_sector((0x05, 2048, 2048))}))
+    assert isinstance(empty, Mbr) and empty.extended is not None and not empty.partitions
+
+
 def test_a_gpt_gives_its_partitions() -> None:
     table = parse(gpt_disk({1: (2048, 100351), 14: (100352, 108543)}))
     assert isinstance(table, Gpt)

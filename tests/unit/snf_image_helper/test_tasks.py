@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 
 import pytest
 from snf_image_helper.actions import (
@@ -22,20 +23,23 @@ from snf_image_helper.actions import (
     WriteTable,
     describe,
 )
+from snf_image_helper.distribution import INCLUDED_LIMIT, accounts, group_ids, sshd_settings
 from snf_image_helper.image import (
+    Block,
     FilesystemKind,
     Image,
     ImageError,
     Place,
     RootPath,
     Skipped,
+    SwapSpace,
 )
 from snf_image_helper.partitions import SWAP_MBR, Mbr, Partition
 from snf_image_helper.tasks import TASKS
 from snf_image_helper.tasks.hostname import render_hosts
 from snf_image_helper.tasks.password import keys_path, render_keys, render_shadow
 
-from tests.unit.snf_image_helper.fake_image import TODAY, Link, fake_image, linux, manifest, mbr_sector
+from tests.unit.snf_image_helper.fake_image import TODAY, FakeFiles, Link, fake_image, linux, manifest, mbr_sector
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home/user:/bin/bash\nold:OLDHASH:5:5::/:/bin/sh\n"
 SHADOW = "root:*:19000:0:99999:7:::\nuser:!:19000:1:90:7:3:4:\n"
@@ -145,6 +149,16 @@ def test_machine_id_leaves_a_link_of_dbus_alone() -> None:
     tree = {**SYSTEMD, "var/lib/dbus/machine-id": Link("/etc/machine-id")}
     assert written(planned("machine_id", fake_image(tree))) == {"/etc/machine-id": ""}
     assert len(planned("machine_id", fake_image(tree))) == 1
+
+
+@pytest.mark.parametrize("init", ["usr/lib/systemd/systemd", "sbin/openrc-init"])
+def test_machine_id_that_links_to_that_of_dbus_becomes_a_file(init: str) -> None:
+    tree: dict[str, str | bytes | Link | None] = {init: ""}
+    tree |= {"etc/machine-id": Link("/var/lib/dbus/machine-id"), "var/lib/dbus/machine-id": "abc\n"}
+    actions = planned("machine_id", fake_image(tree))
+    assert actions[0] == RemoveFile(path=RootPath("etc/machine-id"))
+    assert isinstance(actions[1], WriteFile) and actions[1].path == "/etc/machine-id"
+    assert actions[-1] == Symlink(path=RootPath("var/lib/dbus/machine-id"), target="/etc/machine-id")
 
 
 def test_machine_id_without_systemd_is_made_of_the_nonce() -> None:
@@ -303,6 +317,28 @@ def test_the_first_authorizedkeysfile_counts_also_from_an_included_file() -> Non
     assert set(written(planned("password", fake_image(tree), authorized_keys="k"))) == {"/keys/root"}
 
 
+def test_what_sshd_config_includes_is_bounded() -> None:
+    tree: dict[str, str | bytes | Link | None] = {
+        **USERS,
+        # Eight stars against this name would keep a regular expression busy for minutes.
+        "etc/ssh/sshd_config": f"Include d/{'*a' * 8}b\nInclude d/\nInclude /\n" + "Include d/*.c\n" * 99,
+        "etc/ssh/d/" + "a" * 90: "AuthorizedKeysFile /wrong\n",
+        "etc/ssh/d/folder.c": None,
+        "etc/ssh/d/x.c": "AuthorizedKeysFile /keys/%u\n",
+        "keys/x": "",
+    }
+    files = FakeFiles(tree)
+    assert 0 < len(sshd_settings(files, "AuthorizedKeysFile")) <= INCLUDED_LIMIT
+    assert set(sshd_settings(files, "AuthorizedKeysFile")) == {"/keys/%u"}
+
+
+@pytest.mark.parametrize("number", ["4294967295", "9999999999", "-1", "x", "\u0663"])
+def test_a_number_that_chown_cannot_take_makes_no_user_and_no_group(number: str) -> None:
+    tree = {"etc/passwd": f"a:x:{number}:0::/:/bin/sh\nb:x:0:{number}::/:/bin/sh\nc:x:0:4294967294::/:/bin/sh\n"}
+    files = FakeFiles({**tree, "etc/group": f"a:x:{number}:\nc:x:4294967294:\n"})
+    assert set(accounts(files)) == {"c"} and group_ids(files) == {"c": 4294967294}
+
+
 def test_a_home_that_leads_upwards_is_refused() -> None:
     tree = {"etc/passwd": "root:x:0:0::/root/../../etc:/bin/sh\n"}
     with pytest.raises(ImageError, match=r"holds '\.\.'"):
@@ -321,6 +357,9 @@ def test_swap_on_a_partition_gets_a_line_by_uuid() -> None:
     assert write.content.decode() == f"LABEL=root / ext4 defaults 0 1\nUUID={make.uuid} none swap sw 0 0\n"
     again = fake_image({"etc/fstab": write.content}, table=mbr(root, swap), partition=root)
     assert planned("swap", again, swap={"partition": 2, "size_mib": 1}) == [make]
+    made = Block(place=Place(partition=2), size=1 << 20, content=SwapSpace(uuid=make.uuid, label=""), partition=swap)
+    again = dataclasses.replace(again, blocks=(made,))
+    assert planned("swap", again, swap={"partition": 2, "size_mib": 1}, nonce="f" * 32) == [make]
 
 
 def test_swap_on_a_disk_of_its_own() -> None:

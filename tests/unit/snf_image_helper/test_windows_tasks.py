@@ -391,6 +391,9 @@ def test_a_registry_that_is_not_of_a_windows_that_we_know_is_refused(changed: di
         (r"C:\a:b", PANTHER),
         ("C:\\", PANTHER),
         ("C:\\a\0b", PANTHER),
+        ("C:\\\u00dcber\\unattend.xml", PANTHER),
+        ('C:\\a" & echo x & "\\b', PANTHER),
+        (r"C:\a*\b", PANTHER),
     ],
 )
 def test_where_the_registry_points_is_taken_only_on_the_system_drive(path: str, where: str) -> None:
