@@ -10,6 +10,7 @@ from synnefo_light.manifest import Message, Progressed, Warned, encode_message
 
 LINE = "/dev/ttyS1"
 WARNINGS_LIMIT = 20
+WARNING_LENGTH = 300  # characters: 20 of six bytes each must leave room in the host's 64 KiB
 
 
 class Channel:
@@ -41,6 +42,6 @@ class Channel:
         """At most 20 of them: an image must not make a good deployment fail by provoking more than the host takes."""
         self._warnings += 1
         if self._warnings < WARNINGS_LIMIT:
-            self.send(Warned(task=task, text=text))
+            self.send(Warned(task=task, text=text[:WARNING_LENGTH]))
         elif self._warnings == WARNINGS_LIMIT:
             self.send(Warned(task=task, text="there are more warnings; the console log has them"))

@@ -196,7 +196,7 @@ def _limits(value: str) -> dict[str, Value]:
 def _lone_nic(value: str) -> dict[str, Value]:
     words = set(value.split("+")) - {""}
     by_ipv6 = {"dhcpv6": "dhcp", "slaac": "slaac", "slaac_dhcp": "slaac"}
-    if not words <= {"dhcp", *by_ipv6}:
+    if not words <= {"dhcp", *by_ipv6} or len(words - {"dhcp"}) > 1:
         return {}
     ipv6: list[Value] = [by_ipv6[word] for word in sorted(words - {"dhcp"})]
     return {"lone_nic_ipv4": "dhcp" if "dhcp" in words else "none", "lone_nic_ipv6": ipv6[0] if ipv6 else "none"}

@@ -62,7 +62,8 @@ class SignatureCheck:
 
 def parse_status(text: str) -> tuple[str, str | None]:
     """(fingerprint of the key, None), or ("", why the signature is not good): good needs a GOODSIG and nothing bad."""
-    words = [line.split()[1:] for line in text.splitlines() if line.startswith("[GNUPG:] ")]
+    # Not splitlines: a key's name may hold what that takes for the end of a line (U+2028), and gpgv does not.
+    words = [line.split()[1:] for line in text.split("\n") if line.startswith("[GNUPG:] ")]
     kinds = [word[0] for word in words if word]
     for kind, why in BAD.items():
         if kind in kinds:

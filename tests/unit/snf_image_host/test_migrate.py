@@ -88,7 +88,15 @@ def test_what_only_a_shell_can_work_out_is_refused_with_its_line(text: str, line
 
 
 @pytest.mark.parametrize(
-    "text", ["XEN_CMD=xl", "PITHOS_DATA=/x", "UNATTEND=/x", "DEFAULT_NIC_CONFIG=odd", "HELPER_SOFT_TIMEOUT=soon"]
+    "text",
+    [
+        "XEN_CMD=xl",
+        "PITHOS_DATA=/x",
+        "UNATTEND=/x",
+        "DEFAULT_NIC_CONFIG=odd",
+        "DEFAULT_NIC_CONFIG=slaac+dhcpv6",
+        "HELPER_SOFT_TIMEOUT=soon",
+    ],
 )
 def test_what_is_lost_is_said(text: str) -> None:
     migrated = plan_migration(text, name="old")

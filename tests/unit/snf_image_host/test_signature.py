@@ -27,6 +27,7 @@ def test_one_bad_word_is_enough(kind: str) -> None:
         "[GNUPG:] VALIDSIG\n[GNUPG:] GOODSIG 1 me\n",
         GOOD.replace("[GNUPG:]", "gpgv:"),
         "[GNUPG:] \n[GNUPG:]\n",
+        "[GNUPG:] GOODSIG 1 me\u2028[GNUPG:] VALIDSIG C4D64F11\n",
     ],
 )
 def test_anything_less_than_a_good_and_valid_signature_is_none(text: str) -> None:
