@@ -49,6 +49,18 @@ def render_seed(manifest: Manifest) -> tuple[tuple[str, bytes], ...]:
     return tuple(files)
 
 
+def displaced(manifest: Manifest) -> list[str]:
+    """What the user's own user-data takes the place of: nuageinit knows no vendor-data."""
+    if manifest.cloud_init is None or not manifest.cloud_init.userdata:
+        return []
+    asked = (
+        ("the passwords", manifest.passwords and "password" not in manifest.skip),
+        ("the keys", manifest.authorized_keys.strip() and "password" not in manifest.skip),
+        ("the files of img_personality", manifest.files and "personality" not in manifest.skip),
+    )
+    return [what for what, given in asked if given]
+
+
 def render_network_config(nics: Sequence[Nic]) -> str:
     """Version 2, matched by MAC. gateway4 and gateway6, not routes: that is what nuageinit knows."""
     lines = ["version: 2", "ethernets:"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, MakeSeed
+from snf_image_helper.actions import Action, MakeSeed, Warn
 from snf_image_helper.image import Image, ImageError
 from snf_image_helper.layout import partition_of
-from snf_image_helper.nocloud import PARTITION, render_seed, seed_partition
+from snf_image_helper.nocloud import PARTITION, displaced, render_seed, seed_partition
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import OsFamily, Phase, TaskInfo
 
@@ -27,4 +27,8 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     number = seed_partition(image.table, manifest).number if image.table is not None else 0
     if image.table is None or partition_of(image.table, number) is None:
         raise ImageError(f"the image has no partition {PARTITION}; the task partition_table makes it")
-    return [MakeSeed(partition=number, files=render_seed(manifest))]
+    lost = displaced(manifest)
+    warnings = (
+        [Warn(text=f"the user-data is cloud_userdata's own, so {' and '.join(lost)} are left out")] if lost else []
+    )
+    return [*warnings, MakeSeed(partition=number, files=render_seed(manifest))]

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from snf_image_helper.nocloud import render_network_config, render_seed
+from snf_image_helper.nocloud import displaced, render_network_config, render_seed
 
 from tests.golden.snf_image_helper.cards import CARDS
 from tests.unit.snf_image_helper.fake_image import manifest
@@ -61,3 +61,14 @@ def test_what_is_excluded_is_not_in_the_seed() -> None:
 def test_the_users_own_user_data_is_passed_on_as_it_is() -> None:
     files = dict(render_seed(manifest(**ASKED, cloud_init={"userdata": "IyEvYmluL3NoCg=="})))
     assert files["user-data"] == b"#!/bin/sh\n"
+
+
+def test_what_the_users_own_user_data_takes_the_place_of_is_told() -> None:
+    own = {"userdata": "IyEvYmluL3NoCg=="}
+    assert displaced(manifest(**ASKED, cloud_init=own)) == [
+        "the passwords",
+        "the keys",
+        "the files of img_personality",
+    ]
+    assert displaced(manifest(**ASKED, cloud_init=own, skip=["password", "personality"])) == []
+    assert displaced(manifest(**ASKED)) == displaced(manifest(**ASKED, cloud_init={})) == []
