@@ -46,12 +46,6 @@ def look(read: Reader, *, start: int, size: int) -> Filesystem | SwapSpace | Con
     return found if found is not None and 0 < found.size <= size else None
 
 
-def detect(read: Reader, *, start: int, size: int) -> Filesystem | None:
-    """The file system that begins at byte `start`, None for everything else."""
-    found = look(read, start=start, size=size)
-    return found if isinstance(found, Filesystem) else None
-
-
 def _foreign(head: bytes) -> Content | None:
     if any(head[sector * SECTOR : sector * SECTOR + 8] == b"LABELONE" for sector in range(4)):
         return Content.LVM

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from snf_image_helper.image import Files, ImageError, RootPath
+from snf_image_helper.image import ImageError, RootPath
 
 Architecture = Literal["amd64", "x86", "arm64"]
 
@@ -127,8 +127,3 @@ def _path_of(path: str) -> RootPath | None:
 def windows_path(path: RootPath) -> str:
     """How a script inside names a file of the system drive."""
     return "%SystemDrive%" + str(path).replace("/", "\\")
-
-
-def holds_windows(files: Files) -> bool:
-    """Whether a file system holds an installation of Windows (of Vista or later, or older)."""
-    return files.entry(HIVES / "SYSTEM") is not None

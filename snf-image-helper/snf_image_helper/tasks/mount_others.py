@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from snf_image_helper.actions import Action, MountBelow, Warn
 from snf_image_helper.distribution import text
+from snf_image_helper.folders import plan_folders
 from snf_image_helper.fstab import parse_fstab, plan_mounts
 from snf_image_helper.image import Image, Skipped
 from synnefo_light.manifest import Manifest
@@ -25,9 +26,12 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     if not image.is_mounted:
         raise Skipped("the image is not mounted")
     planned = plan_mounts(parse_fstab(text(image.files, "etc/fstab") or ""), image.blocks)
-    actions: list[Action] = [
-        MountBelow(point=m.point, place=m.place, kind=m.kind, subvolume=m.subvolume) for m in planned.mounts
-    ]
+    actions: list[Action] = []
+    for n, m in enumerate(planned.mounts):
+        on_root = not any(m.point.startswith(f"{outer.point}/") for outer in planned.mounts[:n])
+        if on_root and image.files.link(m.point) is None:
+            actions += plan_folders(image.files, m.point)  # systemd makes what is missing when it mounts
+        actions.append(MountBelow(point=m.point, place=m.place, kind=m.kind, subvolume=m.subvolume))
     missing = [line for line in planned.missing if "nofail" not in line.options]
     if missing:
         named = ", ".join(f"{line.point[:64]} ({line.device[:64]})" for line in missing[:SHOWN])

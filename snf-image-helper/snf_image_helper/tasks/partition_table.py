@@ -12,7 +12,7 @@ from snf_image_helper.actions import Action, MakeSwap, Warn, WriteTable
 from snf_image_helper.image import Block, Image, Skipped, SwapSpace
 from snf_image_helper.layout import ALIGN, NewPartition, movable, plan_table
 from snf_image_helper.nocloud import seed_partition
-from snf_image_helper.partitions import SECTOR, Table
+from snf_image_helper.partitions import SECTOR, Gpt, Partition, Table
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import ALL, OsFamily, Phase, TaskInfo
 
@@ -37,7 +37,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     actions: list[Action] = [WriteTable(writes=writes)] if writes else []
     if moved is not None and isinstance(moved.content, SwapSpace):
         actions.append(MakeSwap(disk=0, partition=number, uuid=moved.content.uuid, label=moved.content.label))
-    last = max(table.partitions, key=lambda p: p.end)
+    last = max((*table.partitions, *_empty(table)), key=lambda p: p.end)
     if last.number not in (image.growing, number) and new is None and sectors - last.end > 2 * ALIGN:
         text = f"partition {image.growing} (root) was not grown, because partition {last.number} is behind it"
         actions.append(Warn(text=text))
@@ -51,6 +51,13 @@ def _new_partition(image: Image, table: Table, manifest: Manifest) -> NewPartiti
     if swap is None or swap.partition is None or swap.size_mib is None:
         return None
     return NewPartition(number=swap.partition, sectors=swap.size_mib * ALIGN, seed=f"{manifest.nonce}:swap-partition")
+
+
+def _empty(table: Table) -> Sequence[Partition]:
+    """The extended partition, if nothing is in it."""
+    if isinstance(table, Gpt) or table.extended is None or any(p.number >= 5 for p in table.partitions):
+        return ()
+    return (table.extended,)
 
 
 def _swap_behind(image: Image, table: Table) -> Block | None:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from snf_image_helper.filesystems import detect, look
+from snf_image_helper.filesystems import look
 from snf_image_helper.image import Content, SwapSpace
 from snf_image_helper.layout import NewPartition, plan_table
 from snf_image_helper.partitions import SECTOR, Reader, TableError, parse_table
@@ -185,16 +185,14 @@ def test_a_filesystem_is_told_by_its_superblock_as_blkid_tells_it(tmp_path: Path
     with open(disk, "wb") as file:
         file.truncate(start + mib * MIB)
     copy_into(alone, disk, source_offset=0, target_offset=start, size=mib * MIB)
-    found = detect(reader(disk), start=start, size=mib * MIB)
+    found = look(reader(disk), start=start, size=mib * MIB)
     assert found is not None and (found.kind.value, found.size) == (kind, mib * MIB)
     shown = subprocess.run(["blkid", "-p", "-o", "export", alone], capture_output=True, text=True, check=True).stdout
     told = dict(line.split("=", 1) for line in shown.splitlines())
     if kind != "ufs":
         assert (found.uuid, found.label) == (told["UUID"], told["LABEL"].replace("\\", ""))
-        assert detect(reader(disk), start=start, size=mib * MIB // 2) is None, (
-            "larger than its place: not to be mounted"
-        )
-    assert detect(reader(disk), start=start + 512, size=mib * MIB // 2) is None
+        assert look(reader(disk), start=start, size=mib * MIB // 2) is None, "larger than its place: not to be mounted"
+    assert look(reader(disk), start=start + 512, size=mib * MIB // 2) is None
 
 
 def test_swap_is_told_with_its_names(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from snf_image_helper.actions import (
     GrowMounted,
     GrowVolume,
+    MakeFolder,
     MakeSeed,
     MakeSwap,
     MountBelow,
@@ -32,7 +33,7 @@ from snf_image_helper.image import (
 from snf_image_helper.partitions import DATA_GPT, FREEBSD_GPT, SWAP_MBR, Partition, TableError, parse_table
 
 from synnefo_light.tasks import OsFamily
-from tests.unit.snf_image_helper.fake_image import fake_image, linux
+from tests.unit.snf_image_helper.fake_image import Link, fake_image, linux
 from tests.unit.snf_image_helper.test_partitions import gpt_disk
 from tests.unit.snf_image_helper.test_tasks import mbr, planned
 
@@ -103,12 +104,28 @@ def test_others_are_mounted_as_fstab_says_and_the_missing_are_named() -> None:
     fstab = "LABEL=boot /boot ext4 defaults 0 0\nLABEL=x /home ext4 defaults 0 0\nLABEL=y /srv ext4 nofail 0 0\n"
     found = Filesystem(kind=FilesystemKind.EXT4, size=1 << 20, label="boot")
     boot = Block(place=Place(partition=2), size=1 << 20, content=found)
-    image = replace(fake_image({"etc/fstab": fstab}), blocks=(boot,))
+    image = replace(fake_image({"etc/fstab": fstab, "boot": None}), blocks=(boot,))
     assert planned("mount_others", image) == [
         MountBelow(point=RootPath("/boot"), place=Place(partition=2), kind=FilesystemKind.EXT4),
         Warn(text="what the image's fstab mounts at /home (LABEL=x) was not found on its disk"),
     ]
     assert planned("mount_others", fake_image({})) == []
+
+
+def test_a_mount_point_that_is_missing_is_made_unless_it_is_of_another_mount_or_a_link() -> None:
+    fstab = "".join(f"LABEL={n} {point} ext4 x\n" for n, point in enumerate(("/opt", "/boot", "/boot/efi", "/srv"), 1))
+    blocks = tuple(
+        Block(
+            place=Place(partition=n),
+            size=1 << 20,
+            content=Filesystem(kind=FilesystemKind.EXT4, size=1 << 20, label=str(n)),
+        )
+        for n in range(1, 5)
+    )
+    tree: dict[str, str | bytes | Link | None] = {"etc/fstab": fstab, "boot": None, "srv": Link("nowhere")}
+    actions = planned("mount_others", replace(fake_image(tree), blocks=blocks))
+    assert [a.path for a in actions if isinstance(a, MakeFolder)] == ["/opt"]
+    assert [a.point for a in actions if isinstance(a, MountBelow)] == ["/boot", "/opt", "/srv", "/boot/efi"]
 
 
 def freebsd(*names: str) -> Image:

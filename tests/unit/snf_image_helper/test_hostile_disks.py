@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from snf_image_helper.filesystems import detect
+from snf_image_helper.filesystems import look
 from snf_image_helper.image import ImageError, RootPath
 from snf_image_helper.layout import plan_table
 from snf_image_helper.partitions import GPT_HEADER, SECTOR, Table, TableError, parse_table
@@ -100,7 +100,7 @@ def test_a_table_that_was_accepted_can_be_grown_and_is_still_one(content: dict[i
 @given(st.binary(max_size=4096), st.binary(max_size=4096), st.integers(0, 1 << 40))
 def test_any_start_of_a_file_system_is_known_or_not_and_fits(head: bytes, later: bytes, size: int) -> None:
     disk = FakeDisk(512, {0: head, 128: later})
-    found = detect(disk.read, start=0, size=size)
+    found = look(disk.read, start=0, size=size)
     filesystem = getattr(found, "filesystem", found)
     if filesystem is not None and hasattr(filesystem, "size"):
         assert 0 < filesystem.size <= size

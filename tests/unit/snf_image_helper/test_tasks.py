@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
+from dataclasses import replace
 
 import pytest
 from snf_image_helper.actions import (
@@ -81,6 +81,8 @@ def test_partition_table_warns_when_another_partition_is_in_the_way() -> None:
     root, other = linux(1, 2048, 20480), linux(2, 24576, 2048)
     (action,) = planned("partition_table", fake_image(table=mbr(root, other), partition=root))
     assert action == Warn(text="partition 1 (root) was not grown, because partition 2 is behind it")
+    empty = replace(mbr(root), extended=Partition(number=2, start=24576, sectors=2048, kind=0x05, where=0))
+    assert planned("partition_table", fake_image(table=empty, partition=root)) == [action]
 
 
 @pytest.mark.parametrize("kind", [FilesystemKind.EXT2, FilesystemKind.EXT3, FilesystemKind.EXT4])
@@ -358,7 +360,7 @@ def test_swap_on_a_partition_gets_a_line_by_uuid() -> None:
     again = fake_image({"etc/fstab": write.content}, table=mbr(root, swap), partition=root)
     assert planned("swap", again, swap={"partition": 2, "size_mib": 1}) == [make]
     made = Block(place=Place(partition=2), size=1 << 20, content=SwapSpace(uuid=make.uuid, label=""), partition=swap)
-    again = dataclasses.replace(again, blocks=(made,))
+    again = replace(again, blocks=(made,))
     assert planned("swap", again, swap={"partition": 2, "size_mib": 1}, nonce="f" * 32) == [make]
 
 
