@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from snf_image_helper.filesystems import look
-from snf_image_helper.image import Content, SwapSpace
+from snf_image_helper.image import Content, Filesystem, SwapSpace
 from snf_image_helper.layout import NewPartition, plan_table
 from snf_image_helper.partitions import SECTOR, Reader, TableError, parse_table
 
@@ -186,7 +186,7 @@ def test_a_filesystem_is_told_by_its_superblock_as_blkid_tells_it(tmp_path: Path
         file.truncate(start + mib * MIB)
     copy_into(alone, disk, source_offset=0, target_offset=start, size=mib * MIB)
     found = look(reader(disk), start=start, size=mib * MIB)
-    assert found is not None and (found.kind.value, found.size) == (kind, mib * MIB)
+    assert isinstance(found, Filesystem) and (found.kind.value, found.size) == (kind, mib * MIB)
     shown = subprocess.run(["blkid", "-p", "-o", "export", alone], capture_output=True, text=True, check=True).stdout
     told = dict(line.split("=", 1) for line in shown.splitlines())
     if kind != "ufs":
