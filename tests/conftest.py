@@ -13,11 +13,19 @@ import pytest
 TREE = Path(__file__).resolve().parent.parent
 
 
+#: Attacks watch the kernel's log and uevents, which loop devices of the host half's tests would show up in: these run
+#: one after the other, also where pytest-xdist runs tests side by side. Of the others a file's tests stay together.
+WATCHED = (("attack",), ("real", "snf_image_host"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by their folder, so that `-m unit` and the list of what may not skip follow the tree."""
     for item in items:
         parts = item.path.relative_to(TREE / "tests").parts
         item.add_marker(getattr(pytest.mark, parts[0]))
+        watched = any(parts[: len(folder)] == folder for folder in WATCHED)
+        item.add_marker(pytest.mark.xdist_group(name="watched" if watched else str(item.path)))
 
 
 @pytest.fixture(autouse=True)

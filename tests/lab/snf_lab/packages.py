@@ -29,7 +29,7 @@ INSTALLED = ("synnefo-light-node",)
 
 #: What tests want to install on a node besides: offered by the repository, installed by those tests alone.
 FOR_TESTS = (
-    *("python3-pytest", "strace", "gdisk", "fdisk", "e2fsprogs", "curl"),
+    *("python3-pytest", "python3-pytest-xdist", "strace", "gdisk", "fdisk", "e2fsprogs", "curl"),
     "busybox-static",  # the programs of an image that runs one
     *("lvm2", "ntfs-3g", "python3-hypothesis"),  # attacks and their controls
     *("gpg", "gpg-agent", "openssl", "python3-pyftpdlib", "python3-openssl"),  # signed images, a server for ftps

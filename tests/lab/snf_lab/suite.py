@@ -48,6 +48,8 @@ PURE = ("tests/unit", "tests/golden", "tests/meta")
 IMAGE_BUILD = "tests/real/snf_image_helper/test_image_build.py"
 IN_NODE = ("tests/real", "tests/attack", f"--ignore={IMAGE_BUILD}")
 CLUSTER = "tests/cluster"
+#: The helper VM has one processor, so two tests at a time take half of the time; tests/conftest.py keeps some apart.
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup")
 
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
@@ -186,6 +188,5 @@ def run_in_node(node: Node, folders: Sequence[str], *, progress: Progress, log: 
         ["sh", "-c", f'cd {NODE_TREE} && exec "$@"', "sh", "/usr/bin/python3"],
         env={"SNF_NO_SKIP": "1", "TMPDIR": "/var/tmp"},
     )
-    return run_pytest(
-        inside, folders, title=f"real and attack tests on {node.name}", progress=progress, log=log, timeout_s=timeout_s
-    )
+    title = f"real and attack tests on {node.name}"
+    return run_pytest(inside, [*SIDE_BY_SIDE, *folders], title=title, progress=progress, log=log, timeout_s=timeout_s)
