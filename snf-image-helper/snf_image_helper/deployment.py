@@ -110,6 +110,8 @@ class _Run:
 
 def must_apply(info: TaskInfo, manifest: Manifest, *, family: OsFamily | None, mounted: bool) -> None:
     """Raises Skipped, with the reason, when a task is not for this image, whatever it would plan."""
+    if info.phase is Phase.SOURCE and manifest.source is None:
+        raise Skipped("the host has copied the image")
     if info.name in manifest.skip:
         raise Skipped("it is excluded by the image's properties")
     if family is not None and family not in info.os_families:

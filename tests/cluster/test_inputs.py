@@ -47,7 +47,7 @@ def test_a_qcow2_that_is_called_raw_is_copied_as_it_is_and_refused_by_the_helper
 ) -> None:
     added = cluster.add(name, img_id=other_forms["qcow2"], img_source_format="raw")
     assert not added.ok
-    assert "neither a partition table nor a file system" in added.output, added.output
+    assert "no partition of the image was recognised" in added.output, added.output
 
 
 def test_a_report_tells_of_a_failed_deployment_without_its_secrets(

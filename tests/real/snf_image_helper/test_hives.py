@@ -79,7 +79,9 @@ def test_a_key_that_is_not_there_is_not_made(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"regf", b"\0" * 8192, os.urandom(16384), system_hive()[:5000], system_hive()[:4096]]
+    "content",
+    [b"", b"regf", b"\0" * 8192, os.urandom(16384), system_hive()[:5000], system_hive()[:4096]],
+    ids=["empty", "magic", "zeros", "noise", "cut", "header"],
 )
 def test_what_is_no_hive_is_a_sentence(root: Path, content: bytes) -> None:
     system_of(root).write_bytes(content)
