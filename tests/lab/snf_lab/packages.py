@@ -30,7 +30,7 @@ INSTALLED = ("synnefo-light-node",)
 #: What tests want to install on a node besides: offered by the repository, installed by those tests alone.
 FOR_TESTS = (
     *("python3-pytest", "python3-pytest-xdist", "strace", "gdisk", "fdisk", "e2fsprogs", "curl"),
-    "busybox-static",  # the programs of an image that runs one
+    *("busybox-static", "net-tools"),  # the programs of an image that runs one; nameif, which Alpine has of busybox
     *("lvm2", "ntfs-3g", "python3-hypothesis"),  # attacks and their controls
     *("gpg", "gpg-agent", "openssl", "python3-pyftpdlib", "python3-openssl"),  # signed images, a server for ftps
     *("python3-hivex", "chntpw", "libxml2-utils"),  # the registry and answer files of Windows

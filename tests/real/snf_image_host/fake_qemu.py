@@ -115,7 +115,7 @@ if any("snf.helper=selftest" in w for w in sys.argv):
     hello()
     sys.exit(0)
 order = manifest()
-if order["windows"]:
+if order["windows"] and order["windows"]["answer_file"]:  # type: ignore[index]
     CONSOLE.sendall(json.dumps({"answer_file": order["windows"]["answer_file"]}).encode() + b"\n")  # type: ignore[index]
 hello("9.9.9" if kind == "wrong-version" else VERSION)
 if kind == "hang-in":

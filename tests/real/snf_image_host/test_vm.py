@@ -43,12 +43,12 @@ def test_an_image_is_deployed_over_an_old_disk(real_node: Fake, table: str) -> N
     assert node.alive() == []
 
 
-def test_an_image_that_is_none_fails_in_its_task_and_is_wiped(real_node: Fake) -> None:
+def test_an_image_that_is_none_is_refused_and_wiped(real_node: Fake) -> None:
     node = real_node
     (node.images / "small.raw").write_bytes(os.urandom(8 * MIB))
     disk = node.disk(16)
     done = node.create(disk)
-    assert done.returncode == 4 and "the task partition_table failed" in done.sentence, done.output
+    assert done.returncode == 4 and "no partition of the image was recognised" in done.sentence, done.output
     with open(disk, "rb") as file:
         assert file.read(MIB) == bytes(MIB)
     assert "Traceback" not in done.output
