@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from snf_lab.ceph import Ceph, Shape, free_ports, new_fsid
+
+from synnefo_light.run import PATH
 
 TREE = Path(__file__).resolve().parent.parent
 
@@ -25,7 +29,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parts = item.path.relative_to(TREE / "tests").parts
         item.add_marker(getattr(pytest.mark, parts[0]))
         watched = any(parts[: len(folder)] == folder for folder in WATCHED)
-        item.add_marker(pytest.mark.xdist_group(name="watched" if watched else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(name="watched" if watched else _group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """Tests of one file stay together, and so do all that share the session's Ceph."""
+    given = (*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values())
+    return "ceph" if "ceph" in given or "rados" in given else str(item.path)
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A real Ceph in memory, one for all tests of a session; they keep apart by the names they use."""
+    if shutil.which("ceph-mon", path=PATH) is None or shutil.which("ceph-osd", path=PATH) is None:
+        pytest.skip("ceph-mon and ceph-osd are not installed")
+    cluster = Ceph(tmp_path_factory.mktemp("ceph") / "cluster")
+    try:
+        cluster.start(Shape(folder=cluster.folder, fsid=new_fsid(), ports=free_ports()))
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 @pytest.fixture(autouse=True)

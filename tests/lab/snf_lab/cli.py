@@ -22,6 +22,7 @@ EXAMPLES = f"""\
   sudo ./lab up                      a cluster of one Debian 12 node with Ganeti 3.0
   sudo ./lab up --nodes 2            ... of two; a lab that is there already grows
   sudo ./lab up --release trixie     ... of Debian 13 with Ganeti 3.1 (after ./lab down)
+  sudo ./lab up --storage rados      ... with a Ceph of one monitor and one OSD, known to every node
   sudo ./lab sh 1                    a shell on node 1
   sudo ./lab x 1 gnt-instance list   one command on node 1, its exit status and stdin passed on
   sudo ./lab crash 2; sudo ./lab boot 2      cut the power of node 2, and switch it on again

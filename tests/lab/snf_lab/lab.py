@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snf_lab import apt, cluster, fabric, host_packages, packages, roots, sweep
+from snf_lab import apt, ceph, cluster, fabric, host_packages, packages, roots, sweep
 from snf_lab.node import Node, standard_binds
 from snf_lab.progress import Progress
 from snf_lab.state import MAX_NODES, RELEASES, TREE, LabConfig, State
@@ -28,6 +28,8 @@ from synnefo_light.log import logger
 from synnefo_light.run import Runner, run
 
 __all__ = ["Lab", "Node", "NodeStatus"]
+
+CEPH_SIZE = 64 << 30  # a sparse file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,9 @@ class Lab:
 
     # --- changing
 
-    def ensure_up(self, *, nodes: int = 1, release: str = "bookworm", dev: bool = False) -> None:
+    def ensure_up(
+        self, *, nodes: int = 1, release: str = "bookworm", dev: bool = False, storage: str = "directory"
+    ) -> None:
         """A running lab of at least `nodes` nodes, with our packages as the tree has them and a verified cluster.
 
         What is there already is kept and finished. Raises UserError when a lab of another release is in the way.
@@ -115,13 +119,14 @@ class Lab:
             self.install_on_host()
             self.state.make_folders()
             settings = apt.read_settings(self._run)
-            config = self._settle(LabConfig(release=release, nodes=nodes, dev=dev))
+            config = self._settle(LabConfig(release=release, nodes=nodes, dev=dev, storage=storage))
             config = self._ensure_root(config, settings)
             root = self.state.cache / "roots" / config.root
             ours = packages.ensure_repo(self.state, root, settings, self.progress, self._run)
             self._erase_half_made()
             self._boot(self.nodes, config)
             self._install(self.nodes, config, ours)
+            self._ensure_ceph(self.nodes, config)
             self._ensure_cluster(config, ours)
 
     def boot(self, number: int) -> None:
@@ -132,6 +137,7 @@ class Lab:
             fabric.Fabric(self.state.netns, self._run).make_switch()
             node.boot(config, standard_binds(self.state, config))
             packages.bind_tree(node, dev=config.dev)
+            self._ensure_ceph([node], config)
             if cluster.has_ganeti_state(node):
                 cluster.start_daemons([n for n in self.nodes if n.find_pid() is not None], master=self.master)
 
@@ -203,7 +209,8 @@ class Lab:
                 )
             if wanted.dev and not there.dev:
                 raise UserError("the lab here was made without --dev; run ./lab down first")
-            wanted = replace(there, nodes=max(there.nodes, wanted.nodes))
+            storage = wanted.storage if there.storage == "directory" else there.storage
+            wanted = replace(there, nodes=max(there.nodes, wanted.nodes), storage=storage)
         self.state.write_config(wanted)
         return wanted
 
@@ -228,6 +235,24 @@ class Lab:
         if ours is not None:
             with self.progress.step(f"install our packages on {_counted(nodes)}"):
                 on_each(nodes, lambda node: packages.install(node, ours, dev=config.dev))
+
+    @property
+    def ceph(self) -> ceph.Ceph:
+        """The lab's Ceph: its daemons live beside the switch, so that cutting a node's power leaves it alone."""
+        return ceph.Ceph(self.state.ceph, enter=fabric.inside(self.state.netns / "switch"), runner=self._run)
+
+    def _ensure_ceph(self, nodes: Sequence[Node], config: LabConfig) -> None:
+        if config.storage != "rados":
+            return
+        log = self.state.log / "host-packages.log"
+        host_packages.ensure_installed(ceph.DAEMONS, log=log, progress=self.progress, runner=self._run)
+        cluster = self.ceph
+        if len(cluster.pids()) < len(ceph.DAEMON_NAMES):
+            with self.progress.step("start a Ceph"):
+                shape = ceph.Shape(folder=cluster.folder, fsid=ceph.new_fsid(), address=fabric.SWITCH_IP)
+                cluster.start(replace(shape, objectstore="bluestore", size=CEPH_SIZE))
+        with self.progress.step(f"make the Ceph known to {_counted(nodes)}"):
+            on_each(nodes, lambda node: ceph.introduce(node, cluster))
 
     def _ensure_cluster(self, config: LabConfig, ours: packages.OurPackages | None) -> None:
         master, nodes, step = self.master, self.nodes, self.progress.step

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from snf_lab import nspawn
 from snf_lab.apt import KEYRINGS, AptSettings
+from snf_lab.ceph import CLIENT_PACKAGES
 from snf_lab.node import Node
 from snf_lab.progress import Progress, run_logged
 from snf_lab.roots import ARCHIVE_LIST
@@ -37,6 +38,7 @@ FOR_TESTS = (
     *("qemu-utils", "zstd", "xz-utils", "bzip2"),  # images of other formats
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
     "python3-yaml",  # reads what is given to cloud-init
+    *("ceph-mon", "ceph-osd", *CLIENT_PACKAGES),  # a Ceph of the tests' own
 )
 
 #: What tests take apart without installing it.

@@ -9,6 +9,7 @@
     STATE/run/netns/{switch,nodeN} network namespaces, bind-mounted onto files
     STATE/run/nodes/N/             root (the mounted overlay), upper and work (its writes), console.log
     STATE/run/shared/ repo/ log/   the nodes' shared directory, their package repository, logs
+    STATE/run/ceph/                the Ceph of a lab with --storage rados
 
 `cache/` survives `down`; things in it are made under a temporary name and renamed, so what has its name is whole.
 """
@@ -30,6 +31,8 @@ TREE = Path(__file__).resolve().parents[3]
 DEFAULT = Path("/var/lib/synnefo-light-lab")
 VARIABLE = "SNF_LAB_STATE"
 MAX_NODES = 4
+#: Where volumes lie: files on the nodes, or besides these a Ceph that all nodes reach.
+STORAGES = ("directory", "rados")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +59,15 @@ class LabConfig:
     nodes: int
     dev: bool
     root: str = ""  # the name of the cached root that its nodes lie on
+    storage: str = "directory"
 
     def __post_init__(self) -> None:
         if self.release not in RELEASES:
             raise UserError(f"release {self.release!r} is unknown; known are {', '.join(RELEASES)}")
         if not 1 <= self.nodes <= MAX_NODES:
             raise UserError(f"a lab has 1 to {MAX_NODES} nodes, not {self.nodes}")
+        if self.storage not in STORAGES:
+            raise UserError(f"storage {self.storage!r} is unknown; known are {', '.join(STORAGES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,10 @@ class State:
     @property
     def netns(self) -> Path:
         return self.run / "netns"
+
+    @property
+    def ceph(self) -> Path:
+        return self.run / "ceph"
 
     def node(self, number: int) -> Path:
         return self.run / "nodes" / str(number)

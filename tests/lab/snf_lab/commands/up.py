@@ -10,7 +10,7 @@ from snf_lab.progress import render_seconds
 
 
 def run(arguments: argparse.Namespace, lab: Lab) -> int:
-    lab.ensure_up(nodes=arguments.nodes, release=arguments.release, dev=arguments.dev)
+    lab.ensure_up(nodes=arguments.nodes, release=arguments.release, dev=arguments.dev, storage=arguments.storage)
     took = render_seconds(sum(lab.progress.taken.values()))
     lab.progress.say(f"The lab is up ({took}). Enter it with ./lab sh 1; end it with ./lab down.")
     return 0
