@@ -1,8 +1,8 @@
 """What Ganeti says to the scripts that it calls, parsed once.
 
-Sources: ganeti-os-interface(7) of 3.0 and 3.1, and the environments both were seen to pass. Values come from the
-cluster's administrators and, through instance names, tags and parameters, from whoever may create instances; so they
-are bounded and checked, and the error names the variable.
+Sources: ganeti-os-interface(7) and ganeti-extstorage-interface(7) of 3.0 and 3.1, and the environments both were seen
+to pass. Values come from the cluster's administrators and, through instance names, tags and parameters, from whoever
+may create instances; so they are bounded and checked, and the error names the variable.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NewType, TypedDict
 
 from synnefo_light.errors import ProtocolError
 from synnefo_light.units import MiB
@@ -160,3 +160,145 @@ def _count(environ: Mapping[str, str], name: str, *, limit: int = COUNT_LIMIT) -
     if not value.isascii() or not value.isdigit() or int(value) > limit:
         raise ProtocolError(f"Ganeti passed {name}={value[:40]!r}, which is not a number from 0 to {limit}")
     return int(value)
+
+
+# --- ExtStorage providers: ganeti-extstorage-interface(7)
+
+#: Ganeti passes these to every script of a provider beside the user's own keys.
+EXT_OWN_PARAMETERS: Final = frozenset({"provider", "access"})
+
+#: No slash, no `@`, no comma, no blank, no leading dot or dash: fit for a file, an RBD image and a QEMU option alike.
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+_METADATA = re.compile(r"[A-Za-z0-9_+.-]{0,128}")
+#: 16 TiB; Ganeti itself knows no limit.
+VOLUME_LIMIT: Final = MiB(16 << 20)
+
+VolumeName = NewType("VolumeName", str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeEnv:
+    """The environment of attach, detach, remove and close, and what all others have too."""
+
+    volume: VolumeName  # VOL_NAME: "UUID.ext.diskN", or that of a snapshot Ganeti asked for
+    uuid: str | None  # VOL_UUID: the disk's own, which OS scripts know as DISK_n_UUID; snapshot gets none
+    cname: str | None  # VOL_CNAME: the user's name for the disk, if it has one
+    access: Literal["kernelspace", "userspace"]  # EXTP_ACCESS
+    params: Mapping[str, str]  # the user's keys, EXTP_ORIGIN as "origin"; the same on every call of a disk's life
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateEnv(VolumeEnv):
+    size: MiB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowEnv(VolumeEnv):
+    old: MiB  # VOL_SIZE: what it has now, by Ganeti's book
+    new: MiB  # VOL_NEW_SIZE: absolute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEnv(VolumeEnv):
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetInfoEnv(VolumeEnv):
+    text: str  # VOL_METADATA: "originstname+" and the instance's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotEnv(VolumeEnv):
+    snapshot: VolumeName  # VOL_SNAPSHOT_NAME: attached and removed later as if it were a volume
+    size: MiB
+
+
+def parse_volume_name(text: str, *, named: str) -> VolumeName:
+    """Raises ProtocolError; `named` is what the message calls it."""
+    if _VOLUME.fullmatch(text) is None or text.endswith("."):
+        allowed = "1 to 200 letters, digits and . _ + -, the first of them a letter or digit"
+        raise ProtocolError(f"{named}={text[:255]!r} cannot name a volume, which is {allowed}")
+    return VolumeName(text)
+
+
+def parse_volume_env(environ: Mapping[str, str]) -> VolumeEnv:
+    """The environment of attach, detach, remove and close. Raises ProtocolError naming the variable."""
+    return VolumeEnv(**_volume(environ))
+
+
+def parse_create_env(environ: Mapping[str, str]) -> CreateEnv:
+    """Raises ProtocolError naming the variable."""
+    return CreateEnv(**_volume(environ), size=_volume_size(environ, "VOL_SIZE"))
+
+
+def parse_grow_env(environ: Mapping[str, str]) -> GrowEnv:
+    """Raises ProtocolError naming the variable, also when the volume would become smaller."""
+    old, new = _volume_size(environ, "VOL_SIZE"), _volume_size(environ, "VOL_NEW_SIZE")
+    if new < old:
+        raise ProtocolError(f"VOL_NEW_SIZE={new} is less than VOL_SIZE={old}; a volume can only grow")
+    return GrowEnv(**_volume(environ), old=old, new=new)
+
+
+def parse_open_env(environ: Mapping[str, str]) -> OpenEnv:
+    """Raises ProtocolError naming the variable."""
+    exclusive = _ext_required(environ, "VOL_OPEN_EXCLUSIVE")
+    if exclusive not in ("True", "False"):
+        raise ProtocolError(f"VOL_OPEN_EXCLUSIVE={exclusive[:40]!r} is neither True nor False")
+    return OpenEnv(**_volume(environ), exclusive=exclusive == "True")
+
+
+def parse_set_info_env(environ: Mapping[str, str]) -> SetInfoEnv:
+    """Raises ProtocolError naming the variable."""
+    text = environ.get("VOL_METADATA", "")
+    if _METADATA.fullmatch(text) is None:
+        raise ProtocolError(f"VOL_METADATA={text[:255]!r} is not up to 128 letters, digits and _ + . -")
+    return SetInfoEnv(**_volume(environ), text=text)
+
+
+def parse_snapshot_env(environ: Mapping[str, str]) -> SnapshotEnv:
+    """Raises ProtocolError naming the variable."""
+    return SnapshotEnv(
+        **_volume(environ),
+        snapshot=parse_volume_name(_ext_required(environ, "VOL_SNAPSHOT_NAME"), named="VOL_SNAPSHOT_NAME"),
+        size=_volume_size(environ, "VOL_SNAPSHOT_SIZE"),
+    )
+
+
+class _Volume(TypedDict):
+    volume: VolumeName
+    uuid: str | None
+    cname: str | None
+    access: Literal["kernelspace", "userspace"]
+    params: Mapping[str, str]
+
+
+def _volume(environ: Mapping[str, str]) -> _Volume:
+    access = environ.get("EXTP_ACCESS", "kernelspace")
+    if access not in ("kernelspace", "userspace"):
+        raise ProtocolError(f"EXTP_ACCESS={access[:40]!r} is neither kernelspace nor userspace")
+    uuid = environ.get("VOL_UUID")
+    if uuid and _UUID.fullmatch(uuid) is None:
+        raise ProtocolError(f"VOL_UUID={uuid[:255]!r} is not a UUID")
+    params = {name[5:].lower(): value for name, value in environ.items() if name.startswith("EXTP_")}
+    return _Volume(
+        volume=parse_volume_name(_ext_required(environ, "VOL_NAME"), named="VOL_NAME"),
+        uuid=uuid or None,
+        cname=environ.get("VOL_CNAME") or None,
+        access="userspace" if access == "userspace" else "kernelspace",
+        params={name: value for name, value in params.items() if name not in EXT_OWN_PARAMETERS},
+    )
+
+
+def _volume_size(environ: Mapping[str, str], name: str) -> MiB:
+    value = _ext_required(environ, name)
+    if not value.isascii() or not value.isdigit() or len(value) > 12 or not 1 <= int(value) <= VOLUME_LIMIT:
+        raise ProtocolError(f"{name}={value[:40]!r} is not a size in MiB from 1 to {VOLUME_LIMIT} (16 TiB)")
+    return MiB(int(value))
+
+
+def _ext_required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name)
+    if not value:
+        raise ProtocolError(f"{name} is not set; this script is called by Ganeti, see ganeti-extstorage-interface(7)")
+    return value

@@ -21,6 +21,10 @@ ALLOWED = {
         TREE / "snf-image-helper" / "snf_image_helper",
         {"snf_image_helper", "synnefo_light", "pyudev", "hivex"},
     ),
+    "snf_extstorage": (
+        TREE / "extstorage" / "snf_extstorage",
+        {"snf_extstorage", "synnefo_light", "rados", "rbd"},
+    ),
     "snf_lab": (TREE / "tests" / "lab" / "snf_lab", {"snf_lab", "synnefo_light"}),
 }
 

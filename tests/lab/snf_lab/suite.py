@@ -104,7 +104,8 @@ def lint_commands(venv: Path) -> tuple[tuple[str, list[str]], ...]:
         for path in (TREE / "tests").iterdir()
         if path.name != "lab" and (path.suffix == ".py" or any(path.rglob("*.py")))
     )
-    rooms = ["synnefo_light", "snf-image-host/snf_image_host", "snf-image-helper/snf_image_helper", "tests/lab/snf_lab"]
+    packages = ("extstorage/snf_extstorage", "snf-image-host/snf_image_host", "snf-image-helper/snf_image_helper")
+    rooms = ["synnefo_light", *packages, "tests/lab/snf_lab"]
     return (
         ("ruff", [str(venv / "bin" / "ruff"), "check", "--no-cache", "."]),
         ("ruff format", [str(venv / "bin" / "ruff"), "format", "--no-cache", "--check", "."]),

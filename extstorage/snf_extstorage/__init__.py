@@ -1,0 +1,1 @@
+"""The ExtStorage providers `archipelago` and `rados`, and the command snf-store."""

@@ -1,0 +1,222 @@
+"""What an engine does with volumes: the contract between providers, snf-store and the engines behind them.
+
+A *volume* is a disk of an instance. A *base* is an image of the store in the engine's own form, composed once and never
+written again. A *snapshot* is a frozen volume: clones come from it at once, and `commit` makes it a map of the store.
+
+    store: map ──compose──► base ──clone──► volume ──snapshot──► snapshot ──commit──► store: map
+                                               ▲                     │
+                                               └───────clone─────────┘
+
+Promises that every engine keeps:
+
+- Each operation has one commit point, and may be called again after a crash to reach the same end; its docstring or
+  module says what a crash leaves. The order is: data, then what refers to it, then its name, then the answer.
+- A volume that exists is whole: nobody sees one half made. What it never wrote reads as its origin, or as zeros.
+- At most one node writes: see `open`. `attach` alone never makes a node a writer.
+- Clones outlive whatever they came from, and removing those never changes a clone.
+- Nothing below the reserve: create, clone, adopt, snapshot, compose and commit are refused (NoSpace) before they would
+  fill what running guests need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+from synnefo_light.errors import EnvironmentFault, UserError
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.units import Bytes
+
+#: The store's name of an image's content: 64 hexadecimal digits.
+MapId = NewType("MapId", str)
+#: The name of a snapshot: the alphabet of a VolumeName, a name space of its own.
+SnapshotName = NewType("SnapshotName", str)
+
+#: Called with the name of each step before it is taken, so that a test can die there or let another node act.
+Trace = Callable[[str], None]
+
+#: How many nodes may have a volume open: the two ends of a live migration.
+SHARED_LIMIT = 2
+
+
+class NotFound(UserError):
+    """No volume, snapshot or base of that name."""
+
+
+class Exists(UserError):
+    """There is one of that name, and it is not what was asked for."""
+
+
+class SizeRefused(UserError):
+    """A clone smaller than its origin, or a volume that should shrink."""
+
+
+class InUse(EnvironmentFault):
+    """Somebody has the volume open: a process on this node, or another node that may write."""
+
+
+class NoSpace(EnvironmentFault):
+    """It would go below the reserve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromBase:
+    """An image of the store. The engine has it composed, or composes it now, which takes as long as copying it."""
+
+    map: MapId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromSnapshot:
+    snapshot: SnapshotName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromVolume:
+    """A volume as it is now: what was written and flushed is in the clone, as after a power cut."""
+
+    volume: VolumeName
+
+
+Origin = FromBase | FromSnapshot | FromVolume
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """A part of a volume, in bytes."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Where a volume is to be found on this node; at least one of the two."""
+
+    device: str | None  # a block device's path
+    uris: tuple[str, ...] = ()  # "kvm:" and what QEMU opens; the same on every node
+
+    def stdout(self) -> str:
+        """What Ganeti reads of attach. A lone newline would count as attached, without a path and without a URI."""
+        if self.device is None and not self.uris:
+            raise ValueError("an attachment needs a device or a URI")
+        return "\n".join([self.device or "", *self.uris])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeFacts:
+    """What an engine knows of one volume."""
+
+    name: VolumeName
+    uuid: str | None  # Ganeti's VOL_UUID at create
+    size: Bytes
+    origin: MapId | None  # the map whose content it began as
+    generation: int  # rises with each change of who may write
+    info: str  # Ganeti's VOL_METADATA
+    holders: tuple[str, ...]  # nodes that may write
+    exclusive: bool  # one alone, until it closes
+    stored: Bytes | None  # what it takes; shared with others or not. None: the engine cannot say
+    extents: int | None  # the more, the slower a snapshot. None: does not apply
+
+
+class Volumes(Protocol):
+    """An engine: the volumes, snapshots and bases of one place, as seen from this node."""
+
+    #: Whether `snapshot` of several running volumes is one cut without their guest being stopped meanwhile.
+    cuts_together: bool
+
+    def create(self, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """A volume of zeros. Succeeds if it is there already, with this uuid and size, no origin and never opened.
+
+        Raises Exists, NoSpace.
+        """
+        ...
+
+    def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """A volume that begins as its origin and goes on with zeros; copies no data where the engine can share.
+
+        Succeeds as `create` does, if the origin is the same too. Raises NotFound, Exists, SizeRefused, NoSpace.
+        """
+        ...
+
+    def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """Take over what the engine has under another name, `source`, as a volume. Raises NotFound, InUse, Exists."""
+        ...
+
+    def snapshot(self, cut: Mapping[VolumeName, SnapshotName]) -> None:
+        """Freeze these volumes under these names. Raises NotFound, Exists, NoSpace; then none of them is there."""
+        ...
+
+    def drop_snapshot(self, name: SnapshotName) -> None:
+        """Succeeds when it is gone, clones or not."""
+        ...
+
+    def dirty(self, source: SnapshotName, since: MapId | None) -> Iterator[Extent]:
+        """What may differ from a map, in order and not touching; all that may hold data if `since` is None.
+
+        A part left out is certainly the same (or zeros, if None). Without the means to know, everything is dirty.
+        Raises NotFound.
+        """
+        ...
+
+    def commit(self, source: SnapshotName) -> MapId:
+        """Put what changed into the store, durably, and the snapshot's content is a map. Raises NotFound, NoSpace.
+
+        A second call gives the same map. The map has no name and no pin: the caller publishes it.
+        """
+        ...
+
+    def compose(self, map: MapId) -> None:
+        """Make the base of a map, durably; one that is there stays. Raises NotFound, NoSpace."""
+        ...
+
+    def drop_base(self, map: MapId) -> None:
+        """Succeeds when it is gone. Only the collector calls this."""
+        ...
+
+    def grow(self, name: VolumeName, new: Bytes) -> None:
+        """The volume and, where it is attached on this node, its device. Raises NotFound, SizeRefused.
+
+        Succeeds if it has that size already. What is new reads as zeros.
+        """
+        ...
+
+    def attach(self, name: VolumeName) -> Attachment:
+        """Make it usable on this node; the same answer when it is so already. Takes no lock. Raises NotFound."""
+        ...
+
+    def detach(self, name: VolumeName) -> None:
+        """Undo attach, and close. Succeeds when not attached or gone. Raises InUse if a process holds the device."""
+        ...
+
+    def open(self, name: VolumeName, *, exclusive: bool) -> None:
+        """Make this node a writer. Succeeds when it is one; changes between the two ways in place. Raises NotFound.
+
+        Shared, up to SHARED_LIMIT nodes may have it, and InUse is raised while another has it exclusively. Exclusively
+        it takes the volume from whoever has it: Ganeti asks for that when the other node closed, or is dead. So
+        the other is fenced first: whatever it still writes reaches nobody. Raises an Error if that cannot be done.
+        """
+        ...
+
+    def close(self, name: VolumeName) -> None:
+        """This node is no writer any more. Succeeds when it was none, or the volume is gone."""
+        ...
+
+    def remove(self, name: VolumeName) -> None:
+        """Succeeds when it is gone. Raises InUse while it is attached anywhere or another node has it open."""
+        ...
+
+    def set_info(self, name: VolumeName, text: str) -> None:
+        """Ganeti's note on the volume. Raises NotFound."""
+        ...
+
+    def facts(self, name: VolumeName) -> VolumeFacts:
+        """Raises NotFound."""
+        ...
+
+    def volumes(self) -> Iterable[VolumeName]: ...
+
+    def snapshots(self) -> Iterable[SnapshotName]: ...
+
+    def bases(self) -> Iterable[MapId]: ...
