@@ -40,7 +40,13 @@ def has_systemd(files: Files) -> bool:
 
 
 def is_enabled(files: Files, unit: str) -> bool:
-    """Whether systemd starts the unit at boot: a link to it in a .wants folder of /etc or of the packages."""
+    """Whether systemd starts the unit at boot: a link to it in a .wants folder of /etc or of the packages.
+
+    Not where it is masked: by a link to /dev/null, or an empty file, of its name (systemctl(1)).
+    """
+    own = RootPath("etc/systemd/system") / unit
+    if files.link(own) == "/dev/null" or (files.link(own) is None and is_file(files, own) and not files.read(own)):
+        return False
     places = (f"{base}/{target}.wants" for base in ("etc", "usr/lib") for target in _targets(base))
     return any(files.link(RootPath(place) / unit) is not None for place in places)
 

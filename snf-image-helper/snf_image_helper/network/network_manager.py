@@ -18,6 +18,7 @@ from snf_image_helper.network.cards import HEADER, configured, gateways, name_of
 from snf_image_helper.network.ifcfg_rh import NETWORK_SCRIPTS, is_ifcfg
 from snf_image_helper.network.ifupdown import INTERFACES, plan_interfaces, render_interfaces
 from snf_image_helper.network.netplan import OWN, plan_netplan_aside
+from snf_image_helper.network.networkd import UNMANAGED, plan_cards_of_another
 from synnefo_light.manifest import Nic
 
 CONNECTIONS = RootPath("etc/NetworkManager/system-connections")
@@ -37,8 +38,8 @@ def plan_network_manager(files: Files, nics: Sequence[Nic]) -> list[Action]:
     actions = plan_folder_aside(files, CONNECTIONS, lambda name: name not in own)
     actions += plan_folder_aside(files, NETWORK_SCRIPTS, is_ifcfg)
     actions += plan_netplan_aside(files)
-    if files.entry(OWN) is not None:
-        actions.append(RemoveFile(path=OWN))
+    actions += [RemoveFile(path=path) for path in (OWN, UNMANAGED) if files.entry(path) is not None]
+    actions += plan_cards_of_another(files, nics)
     if files.entry(UNMANAGING) is not None:
         actions += [*plan_folders(files, MANAGING.parent), WriteFile(path=MANAGING, content=HEADER.encode())]
     if files.read(INTERFACES) is not None:

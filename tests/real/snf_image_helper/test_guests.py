@@ -52,7 +52,7 @@ NETWORK: Mapping[str, tuple[str, str]] = {
     "rhel-10": ("/etc/NetworkManager/system-connections/snf-image-0.nmconnection", "address1=10.0.0.5/24"),
     "opensuse-15.6": ("/etc/sysconfig/network/ifcfg-nic0", "IPADDR_0='10.0.0.5/24'"),
     "opensuse-16": ("/etc/NetworkManager/system-connections/snf-image-0.nmconnection", "address1=10.0.0.5/24"),
-    "arch": ("/etc/systemd/network/00-snf-image-0.network", "Address=10.0.0.5/24"),
+    "arch": ("/etc/systemd/network/0-snf-image-0.network", "Address=10.0.0.5/24"),
     "alpine-3.20": ("/etc/network/interfaces", "nameif $IFACE aa:00:00:00:00:01"),
     "gentoo": ("/etc/conf.d/net", 'config_nic0="10.0.0.5/24"'),
 }

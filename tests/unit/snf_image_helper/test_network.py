@@ -33,6 +33,21 @@ def paths(actions: list[Action]) -> list[str]:
     return [str(a.path) for a in actions if isinstance(a, WriteFile)]
 
 
+def tree_after(tree: Tree, actions: list[Action]) -> Tree:
+    tree = {str(RootPath(name)): what for name, what in tree.items()}
+    for action in actions:
+        match action:
+            case WriteFile(path=path, content=content):
+                tree[str(path)] = content
+            case Symlink(path=path, target=target):
+                tree[str(path)] = Link(target)
+            case RemoveFile(path=path):
+                tree.pop(str(path), None)
+            case MakeFolder(path=path):
+                tree.setdefault(str(path), None)
+    return tree
+
+
 @pytest.mark.parametrize(
     ("tree", "stack"),
     [
@@ -89,9 +104,59 @@ def test_what_is_put_aside_keeps_its_mode_and_owner(tree: Tree, path: str) -> No
 def test_networkd_gets_one_file_a_card_and_they_sort_first() -> None:
     second = {**NIC, "mac": "aa:00:00:00:00:02"}
     assert paths(planned(NETWORKD, NIC, second)) == [
-        "/etc/systemd/network/00-snf-image-0.network",
-        "/etc/systemd/network/00-snf-image-1.network",
+        "/etc/systemd/network/0-snf-image-0.network",
+        "/etc/systemd/network/0-snf-image-1.network",
     ]
+
+
+def test_what_networkd_would_take_before_ours_is_put_aside_or_masked() -> None:
+    folder = "etc/systemd/network"
+    tree: Tree = {
+        **NETWORKD,
+        f"{folder}/0-eth.network": "[Match]\nName=en*\n",
+        f"{folder}/00-br0.network": "[Match]\nName=br0\n",
+        f"{folder}/0-off.network": Link("/dev/null"),
+        f"{folder}/0-a.link": "",
+        "usr/lib/systemd/network/0-eth.network": "[Match]\nName=*\n",
+        "usr/lib/systemd/network/0-off.network": "",
+        "usr/lib/systemd/network/80-wifi.network": "",
+    }
+    actions = planned(tree)
+    assert paths(actions) == [f"/{folder}.before-snf-image/0-eth.network", f"/{folder}/0-snf-image-0.network"]
+    removed = actions.index(RemoveFile(path=RootPath(f"{folder}/0-eth.network")))
+    assert [a for a in actions if isinstance(a, Symlink)] == [
+        Symlink(path=RootPath(f"{folder}/0-eth.network"), target="/dev/null")
+    ]
+    assert removed < actions.index(Symlink(path=RootPath(f"{folder}/0-eth.network"), target="/dev/null"))
+
+
+WANTS = "etc/systemd/system/multi-user.target.wants"
+BOTH: Tree = {
+    **NETWORKD,
+    f"{WANTS}/NetworkManager.service": Link("/usr/lib/systemd/system/NetworkManager.service"),
+    "usr/sbin/NetworkManager": "",
+}
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_of_networkd_and_network_manager_one_configures_the_cards_and_the_other_is_told(forced: bool) -> None:
+    tree = dict(BOTH)
+    for nm_networking in (not forced, forced):  # the second deployment takes back what the first one said
+        actions = list(plan(fake_image(tree), manifest(nics=[NIC], nm_networking=nm_networking)))
+        tree = tree_after(tree, actions)
+    networkd = str(tree["/etc/systemd/network/0-snf-image-0.network"], "ascii")
+    assert ("Unmanaged=yes" in networkd) is forced and ("DHCP=ipv4" in networkd) is not forced
+    told = tree.get("/etc/NetworkManager/conf.d/90-snf-image.conf")
+    assert told is None if forced else b"match-device=mac:AA:00:00:00:00:01\nmanaged=0\n" in told
+
+
+@pytest.mark.parametrize("mask", [Link("/dev/null"), ""])
+def test_a_masked_unit_does_not_start(mask: str | Link) -> None:
+    tree: Tree = {**BOTH, "etc/systemd/system/systemd-networkd.service": mask}
+    assert network_stack(fake_image(BOTH).files) is NetworkStack.NETWORKD
+    assert network_stack(fake_image(tree).files) is NetworkStack.NETWORK_MANAGER
+    own: Tree = {**BOTH, "etc/systemd/system/systemd-networkd.service": "[Unit]\n"}
+    assert network_stack(fake_image(own).files) is NetworkStack.NETWORKD
 
 
 def test_cloud_init_is_told_to_leave_the_network_alone() -> None:
@@ -264,19 +329,8 @@ def test_gentoo_gets_a_service_for_the_card_instead_of_the_images() -> None:
 @pytest.mark.parametrize("guest", GUESTS)
 def test_a_second_deployment_plans_the_same_files_and_puts_nothing_aside(guest: str) -> None:
     """What the image's own files were is kept from the first one."""
-    tree: Tree = dict(GUESTS[guest])
-    first = planned(tree, DNS)
-    for action in first:
-        match action:
-            case WriteFile(path=path, content=content):
-                tree[str(path)] = content
-            case Symlink(path=path, target=target):
-                tree[str(path)] = Link(target)
-            case RemoveFile(path=path):
-                tree = {name: what for name, what in tree.items() if RootPath(name) != path}
-            case MakeFolder(path=path):
-                tree.setdefault(str(path), None)
-    second = planned(tree, DNS)
+    first = planned(GUESTS[guest], DNS)
+    second = planned(tree_after(GUESTS[guest], first), DNS)
     kept = [a for a in first if isinstance(a, WriteFile) and "before-snf-image" not in a.path]
     assert [a for a in second if isinstance(a, WriteFile)] == kept
 
