@@ -70,12 +70,13 @@ class MountRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountBelow:
-    """Mount another file system of the image over a folder of its root."""
+    """Mount another file system of the image over a folder of its root. If not `needed`, a warning when it fails."""
 
     point: RootPath
     place: Place
     kind: FilesystemKind
     subvolume: str = ""
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from snf_image_helper.image import FilesystemKind, Place, RootPath
 from snf_image_helper.mounting import MOUNT_POINT, MountStack
 from snf_image_helper.partitions import SECTOR, TableError, parse_table
 from snf_image_helper.rootfs import RootFs
+from synnefo_light.errors import Error
 from synnefo_light.run import Runner
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class Machine:
                 growing.grow_mounted(self.runner, MOUNT_POINT, kind)
             case actions.MountRoot(place=place, kind=kind, subvolume=subvolume):
                 self.mount(place, kind, subvolume=subvolume)
-            case actions.MountBelow(point=point, place=place, kind=kind, subvolume=subvolume):
-                self.mounts.mount_below(self.node(place), kind, point, subvolume=subvolume)
+            case actions.MountBelow():
+                self._mount_below(action)
             case actions.UmountRoot():
                 self.umount()
             case actions.Warn(text=text):
@@ -154,6 +155,14 @@ class Machine:
             self.mounts.take_root(ended=ntfs.wait_for_end)
             return
         self.mounts.mount_root(self.node(place), kind, subvolume=subvolume, read_only=read_only)
+
+    def _mount_below(self, action: actions.MountBelow) -> None:
+        try:
+            self.mounts.mount_below(self.node(action.place), action.kind, action.point, subvolume=action.subvolume)
+        except Error as e:
+            if action.needed:
+                raise
+            self.warn(f"what the image's fstab mounts at {action.point} is left out: {e}")
 
     def umount_files(self) -> None:
         """Unmount and flush. A second call does nothing."""

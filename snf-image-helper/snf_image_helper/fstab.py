@@ -1,7 +1,7 @@
 """Which file systems besides the root an image mounts, as far as tasks need them: fstab(5), read as hostile text.
 
 A line counts when it names a place that we found on the image's own disk, of a type that we saw there ourselves, and a
-mount point of a short list. The options of a line are not used, but for the subvolume of btrfs.
+mount point of a short list. Of the options of a line those used are the subvolume of btrfs, noauto and nofail.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ class Mount:
     place: Place
     kind: FilesystemKind
     subvolume: str = ""
+    nofail: bool = False  # a boot goes on without it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mounts:
-    """What to mount, in this order, and the mount points whose device was not found."""
+    """What to mount, in this order, and the lines whose device should be on the disk and was not found."""
 
     mounts: tuple[Mount, ...]
     missing: tuple[FstabLine, ...]
@@ -83,13 +84,15 @@ def plan_mounts(lines: Sequence[FstabLine], blocks: Sequence[Block]) -> Mounts:
         if point in mounts:
             continue
         if block is None or filesystem is None or not (filesystem.kind.is_linux or _is_fat(filesystem)):
-            missing.append(line)
+            if _names_a_block_device(line):
+                missing.append(line)
             continue
         subvolume = line.subvolume if filesystem.kind is FilesystemKind.BTRFS else ""
         if not subvolume and any(option.startswith("subvolid=") for option in line.options):
             missing.append(line)  # a number names no path, and the default subvolume may be another
             continue
-        mounts[point] = Mount(point=point, place=block.place, kind=filesystem.kind, subvolume=subvolume)
+        nofail = "nofail" in line.options
+        mounts[point] = Mount(point=point, place=block.place, kind=filesystem.kind, subvolume=subvolume, nofail=nofail)
     ordered = sorted(mounts.values(), key=lambda m: (m.point.count("/"), m.point))
     return Mounts(mounts=tuple(ordered), missing=tuple(missing))
 
@@ -107,6 +110,11 @@ def find_block(device: str, blocks: Sequence[Block]) -> Block | None:
         if device.startswith(f"/dev/disk/{folder}/"):
             return _named(name, device.rpartition("/")[2], blocks)
     return None
+
+
+def _names_a_block_device(line: FstabLine) -> bool:
+    """Not a tmpfs, a network's file system, or a folder that is bound to another."""
+    return line.device.startswith("/dev/") or line.device.partition("=")[0].lower() in _NAMES
 
 
 def _named(name: str, value: str, blocks: Sequence[Block]) -> Block | None:

@@ -59,7 +59,8 @@ class MountStack:
         try:
             place = f"/proc/self/fd/{folder}"
             real = _real(folder, point)
-            _mount(node, place, kind, subvolume=subvolume, options=OPTIONS.get(kind, ""), flags=0)
+            options = OPTIONS.get(kind, "")
+            _mount(node, place, kind, subvolume=subvolume, options=options, flags=0, shown=f" for {point}")
         finally:
             os.close(folder)
         self._below.append(real)
@@ -87,10 +88,12 @@ def _real(folder: int, point: RootPath) -> str:
         raise ImageError(f"{point} of the image cannot be mounted over: {e.strerror}") from e
 
 
-def _mount(node: str, place: str, kind: FilesystemKind, *, subvolume: str, options: str, flags: int) -> None:
+def _mount(
+    node: str, place: str, kind: FilesystemKind, *, subvolume: str, options: str, flags: int, shown: str = ""
+) -> None:
     options = ",".join(word for word in (options, f"subvol=/{subvolume}" if subvolume else "") if word)
     try:
         load(kind.value)
         mount(node, place, kind.value, flags=FLAGS | flags, options=options)
     except OSError as e:
-        raise EnvironmentFault(f"the image's {kind.value} file system cannot be mounted: {e.strerror}") from e
+        raise EnvironmentFault(f"the image's {kind.value} file system{shown} cannot be mounted: {e.strerror}") from e

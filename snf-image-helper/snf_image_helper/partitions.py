@@ -15,7 +15,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -56,7 +56,7 @@ class Partition:
     kind: str | int
     where: int  # GPT: index of the entry; MBR: the sector of the record that describes it
     name: str = ""  # of a GPT: PARTLABEL
-    guid: str = ""  # of a GPT: PARTUUID
+    guid: str = ""  # PARTUUID, which an MBR makes of its disk's signature and the partition's number
 
     @property
     def end(self) -> int:
@@ -183,10 +183,16 @@ def _parse_mbr(read: Reader, first: bytes, disk_sectors: int) -> Mbr:
         logical, chain = _parse_chain(read, extended[0])
         records += chain
     return Mbr(
-        partitions=tuple(primary + logical),
+        partitions=tuple(replace(p, guid=_partuuid(first, p.number)) for p in primary + logical),
         extended=extended[0] if extended else None,
         records=tuple(records),
     )
+
+
+def _partuuid(first: bytes, number: int) -> str:
+    """As Linux and libblkid write it; none where the disk has no signature."""
+    (signature,) = struct.unpack_from("<I", first, 440)
+    return f"{signature:08x}-{number:02x}" if signature else ""
 
 
 def _parse_chain(read: Reader, extended: Partition) -> tuple[list[Partition], list[tuple[int, bytes]]]:

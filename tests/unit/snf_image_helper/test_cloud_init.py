@@ -133,6 +133,22 @@ def test_without_cloud_init_in_the_manifest_nothing_is_seeded() -> None:
         TASKS["cloud_init"].plan(fake_image(UBUNTU_24), manifest())
 
 
+def test_without_cloud_init_the_seed_of_an_earlier_deployment_is_removed_and_nothing_else() -> None:
+    seeded: Tree = {**UBUNTU_24, **written(planned(UBUNTU_24))}
+    removed = TASKS["cloud_init"].plan(fake_image(seeded), manifest())
+    assert [a.path for a in removed if isinstance(a, RemoveFile)] == [
+        *(f"{SEED}/{name}" for name in ("meta-data", "user-data", "vendor-data", "network-config")),
+        "/etc/cloud/ds-identify.cfg",
+        "/etc/cloud/cloud.cfg.d/99-snf-image.cfg",
+    ]
+    own: Tree = {**seeded, "/etc/cloud/ds-identify.cfg": "policy: enabled\n"}
+    assert RemoveFile(path=RootPath("etc/cloud/ds-identify.cfg")) not in TASKS["cloud_init"].plan(
+        fake_image(own), manifest()
+    )
+    with pytest.raises(Skipped, match="not asked for"):
+        TASKS["cloud_init"].plan(fake_image({**UBUNTU_24, f"{SEED}/user-data": "the image's own"}), manifest())
+
+
 @pytest.mark.parametrize("task", ["hostname", "network", "password", "ssh_host_keys", "partition_table"])
 def test_tasks_that_cloud_init_does_itself_are_skipped(task: str) -> None:
     with pytest.raises(Skipped, match="cloud-init does it"):

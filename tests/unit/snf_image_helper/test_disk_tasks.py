@@ -106,10 +106,35 @@ def test_others_are_mounted_as_fstab_says_and_the_missing_are_named() -> None:
     boot = Block(place=Place(partition=2), size=1 << 20, content=found)
     image = replace(fake_image({"etc/fstab": fstab, "boot": None}), blocks=(boot,))
     assert planned("mount_others", image) == [
-        MountBelow(point=RootPath("/boot"), place=Place(partition=2), kind=FilesystemKind.EXT4),
+        MountBelow(point=RootPath("/boot"), place=Place(partition=2), kind=FilesystemKind.EXT4, needed=False),
         Warn(text="what the image's fstab mounts at /home (LABEL=x) was not found on its disk"),
     ]
     assert planned("mount_others", fake_image({})) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "options", "asked", "needed"),
+    [
+        ("/var", "defaults", {}, True),
+        ("/var", "nofail", {}, False),
+        ("/srv", "defaults", {}, False),
+        ("/srv", "nofail", {"custom_task": ""}, False),
+        ("/srv", "defaults", {"custom_task": ""}, True),
+        ("/srv", "defaults", {"files": [{"path": "/srv/x", "contents": ""}]}, True),
+        ("/srv", "defaults", {"files": [{"path": "/srv2/x", "contents": ""}]}, False),
+        ("/home", "defaults", {"authorized_keys": "ssh-ed25519 A"}, True),
+        ("/boot", "defaults", {"authorized_keys": "ssh-ed25519 A"}, False),
+    ],
+)
+def test_a_mount_is_needed_where_something_is_written_and_fstab_does_not_say_nofail(
+    point: str, options: str, asked: dict[str, object], needed: bool
+) -> None:
+    found = Filesystem(kind=FilesystemKind.EXT4, size=1 << 20, label="x")
+    block = Block(place=Place(partition=2), size=1 << 20, content=found)
+    image = fake_image({"etc/fstab": f"LABEL=x {point} ext4 {options} 0 0\n", point: None})
+    assert planned("mount_others", replace(image, blocks=(block,)), **asked) == [
+        MountBelow(point=RootPath(point), place=Place(partition=2), kind=FilesystemKind.EXT4, needed=needed)
+    ]
 
 
 def test_a_mount_point_that_is_missing_is_made_unless_it_is_of_another_mount_or_a_link() -> None:

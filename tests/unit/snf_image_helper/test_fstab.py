@@ -124,6 +124,25 @@ def test_the_subvolume_is_the_only_option_that_counts(options: str, subvolume: s
     assert granted("LABEL=boot /home ext4 subvol=@home 0 0")[0].subvolume == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "warned"),
+    [
+        ("tmpfs /var/log tmpfs size=10m 0 0", False),
+        ("nas:/export /home nfs defaults 0 0", False),
+        ("/data/home /home none bind 0 0", False),
+        ("/dev/sdb1 /home ext4 defaults 0 0", True),
+        ("PARTUUID=ffff /home ext4 defaults 0 0", True),
+    ],
+)
+def test_only_what_should_be_on_a_disk_is_missing(line: str, warned: bool) -> None:
+    assert bool(plan_mounts(parse_fstab(line), BLOCKS).missing) is warned
+
+
+def test_a_line_with_nofail_is_remembered() -> None:
+    lines = ("LABEL=boot /boot ext4 defaults,nofail 0 0", "LABEL=EFI /boot/efi vfat defaults 0 0")
+    assert [m.nofail for m in granted(*lines)] == [True, False]
+
+
 def test_a_file_of_noise_is_bounded_and_does_no_harm() -> None:
     noise = "\n".join(f"LABEL=x{n} /var auto \\777 0 0" for n in range(10_000)) + "\x00\xff \t\n"
     assert len(parse_fstab(noise)) == 512

@@ -96,6 +96,14 @@ def test_an_mbr_gives_primary_and_logical_partitions() -> None:
     assert table.extended is not None and table.extended.number == 2
 
 
+@pytest.mark.parametrize(("signature", "guids"), [(0x0CAFE123, ["0cafe123-01", "0cafe123-05"]), (0, ["", ""])])
+def test_partuuids_of_an_mbr_are_made_of_its_signature(signature: int, guids: list[str]) -> None:
+    first = bytearray(mbr_sector((0x83, 2048, 20480), (0x05, 24576, 65536)))
+    struct.pack_into("<I", first, 440, signature)
+    table = parse(FakeDisk(SECTORS, {0: bytes(first), 24576: mbr_sector((0x83, 2048, 8192))}))
+    assert table is not None and [p.guid for p in table.partitions] == guids
+
+
 @pytest.mark.parametrize("name", [b"NTFS    ", b"MSDOS5.0"])
 def test_a_boot_sector_of_a_filesystem_is_not_a_table(name: bytes) -> None:
     sector = bytearray(mbr_sector((0x83, 1, 1)))
