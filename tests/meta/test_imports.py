@@ -13,6 +13,7 @@ TREE = Path(__file__).resolve().parents[2]
 #: Search root, package, and what it may import besides the standard library.
 ALLOWED = {
     "synnefo_light": (TREE / "synnefo_light", {"synnefo_light"}),
+    "synnefo_light.store": (TREE / "synnefo_light" / "store", {"synnefo_light", "bitarray"}),
     "snf_image_host": (
         TREE / "snf-image-host" / "snf_image_host",
         {"snf_image_host", "synnefo_light", "requests", "urllib3", "psutil"},
@@ -44,11 +45,20 @@ def imported(file: Path) -> set[str]:
 @pytest.mark.parametrize("package", ALLOWED)
 def test_a_package_imports_only_what_it_may(package: str) -> None:
     folder, allowed = ALLOWED[package]
-    files = sorted(folder.rglob("*.py"))
+    inner = [other for other, _ in ALLOWED.values() if folder in other.parents]
+    files = sorted(f for f in folder.rglob("*.py") if not any(other in f.parents for other in inner))
     assert files, f"{folder} has no modules"
     may = allowed | sys.stdlib_module_names
     foreign = {str(f.relative_to(TREE)): extra for f in files if (extra := imported(f) - may)}
     assert foreign == {}
+
+
+def test_what_runs_without_other_packages_does_not_reach_the_store() -> None:
+    """The library itself is in the helper VM, where bitarray is not."""
+    folder, _ = ALLOWED["synnefo_light"]
+    rooms = [ALLOWED["snf_image_helper"][0]]
+    files = [*folder.glob("*.py"), *(f for room in rooms for f in room.rglob("*.py"))]
+    assert [str(f) for f in files if "synnefo_light.store" in f.read_text()] == []
 
 
 def test_only_run_py_and_named_exceptions_start_programs() -> None:

@@ -53,6 +53,7 @@ HELPER_RELEASE = "bookworm"
 HELPER_BUILD = "snf-image-helper/vm/snf-image-helper-build"
 #: What the helper VM's image is made of.
 HELPER_PARTS = ("snf-image-helper/", "synnefo_light/")
+NO_HELPER_PART = "synnefo_light/store/"
 
 DIST_PACKAGES = "/usr/lib/python3/dist-packages"
 LOCK_WAIT_S = 120
@@ -164,7 +165,7 @@ def ensure_helper(
     state: State, files: tuple[TreeFile, ...], settings: AptSettings, progress: Progress, runner: Runner
 ) -> Path | None:
     """The folder of the helper VM's image, which is most of a build's time, apart from the rest; or None."""
-    parts = tuple(f for f in files if f.path.startswith(HELPER_PARTS))
+    parts = tuple(f for f in files if f.path.startswith(HELPER_PARTS) and not f.path.startswith(NO_HELPER_PART))
     if not any(f.path == HELPER_BUILD for f in parts):
         return None
     folder = state.cache / "helper"

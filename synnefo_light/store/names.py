@@ -1,0 +1,178 @@
+"""Names of images, snapshots and objects. A name's record is replaced by compare-and-swap, which is the commit point.
+
+What stands under a name is a map of the store, or a snapshot that a volume engine holds and that is not committed yet,
+or both: then the engine's copy is a shortcut to the same content. A name can be used as soon as it is published;
+`seal` adds the map when the engine has committed it. A name that was removed can be used again at once: what it was is
+told by its uuid, not by its spelling.
+
+`publish` of a map and `seal`: 1 the pin is checked, 2 the record is replaced (the commit point), 3 the pin is checked
+once more; should it have expired while the process stood still, the record is withdrawn. A crash before 2 leaves
+nothing, a crash after 2 the published name. `remove`, and replacing one map by another: 1 the map is pinned for the
+grace, 2 the record is removed or replaced (the commit point). A crash after 1 leaves a pin that expires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+from uuid import UUID
+
+from synnefo_light.records import RecordError, dump_json, parse_json
+from synnefo_light.store import pins
+from synnefo_light.store.backend import LIMIT, SHARDS, Kind, Version, check_key
+from synnefo_light.store.errors import Absent, Conflict, Corrupt
+from synnefo_light.store.formats import encode_record, parse_record
+from synnefo_light.store.identity import MAP_SIZE_LIMIT, MapId, parse_map_id
+from synnefo_light.store.pins import Held
+from synnefo_light.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSnapshot:
+    """A snapshot that an engine holds. `reference` means something to that engine alone."""
+
+    engine: Literal["directory", "rados"]
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a name's record says.
+
+    `size` in bytes. `parent`: the map that it was cloned from, to send what changed. `origin`: for people, what it was
+    made from. `generation` rises with each replacement. `properties`: an image's, as snf-image(7) names them.
+    """
+
+    uuid: str
+    kind: Literal["image", "snapshot", "object"]
+    size: int
+    created_ms: int
+    map: MapId | None = None
+    snapshot: EngineSnapshot | None = None
+    parent: MapId | None = None
+    origin: str = ""
+    generation: int = 1
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        UUID(self.uuid)
+        for map_id in (self.map, self.parent):
+            if map_id is not None:
+                parse_map_id(map_id)
+        if not 0 <= self.size <= MAP_SIZE_LIMIT:
+            raise ValueError(f"size {self.size} is not between 0 and {MAP_SIZE_LIMIT}")
+        if self.map is None and self.snapshot is None:
+            raise ValueError("there is neither a map nor a snapshot")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    name: str
+    entry: Entry
+    version: Version
+
+
+def parse_entry(data: bytes, name: str) -> Entry:
+    """Raises Corrupt naming the name."""
+    place = f"name {name}"
+    try:
+        return parse_json(parse_record(data, place), Entry, limit=LIMIT[Kind.NAME])
+    except RecordError as e:
+        raise Corrupt(place, f"has a record that is none: {e}") from None
+
+
+def load(store: Store, name: str) -> Named:
+    """Raises Absent, Corrupt, and UserError for what cannot be a name."""
+    check_key(Kind.NAME, name)
+    try:
+        loaded = store.backend.load(Kind.NAME, name)
+    except Absent:
+        raise Absent(f"there is no image, snapshot or object {name} in {store.backend.place}") from None
+    return Named(name=name, entry=parse_entry(loaded.data, name), version=loaded.version)
+
+
+def listing(store: Store) -> Iterator[Named]:
+    """All names, in no order. Raises Corrupt at one that cannot be read; who must see the rest uses `backend.keys`."""
+    for shard in range(SHARDS):
+        for found in store.backend.keys(Kind.NAME, shard):
+            try:
+                yield load(store, found.key)
+            except Absent:
+                continue
+
+
+def publish(store: Store, name: str, entry: Entry, *, under: Held | None, over: Named | None = None) -> Named:
+    """Give a new name to `entry`, or to replace what `over` showed. Raises Conflict when somebody was faster.
+
+    `under`: the pin that protects `entry.map`; None only for an entry without a map. Raises Conflict when the pin
+    expired before the name was published; then the name is as it was before or gone, and the work begins again.
+    """
+    check_key(Kind.NAME, name)
+    if entry.map is not None:
+        if under is None:
+            raise ValueError("a map is published under a pin")
+        pins.check_alive(store, under)
+    if over is not None:
+        entry = replace(entry, generation=over.entry.generation + 1)
+        if over.entry.map not in (None, entry.map):
+            pins.linger(store, MapId(str(over.entry.map)))
+    store.trace("publish.1 pinned")
+    named = _swap(store, name, entry, over)
+    store.trace("publish.2 published")
+    if entry.map is not None and under is not None:
+        try:
+            pins.check_alive(store, under)
+        except Conflict:
+            store.backend.delete(Kind.NAME, name, expected=named.version)
+            raise
+    store.trace("publish.3 checked")
+    return named
+
+
+def seal(store: Store, name: str, map_id: MapId, *, uuid: str, under: Held, keep_snapshot: bool = False) -> Named:
+    """Add the map to a name that had only a snapshot so far; the snapshot goes unless `keep_snapshot`.
+
+    A second call with the same map changes nothing more. Raises Absent or Conflict when the name is gone or is that of
+    another `uuid` by now: then nobody wants the map, and the collector will have it.
+    """
+    while True:
+        named = load(store, name)
+        if named.entry.uuid != uuid:
+            raise Conflict(f"{name} is another snapshot by now than the one that was committed")
+        snapshot = named.entry.snapshot if keep_snapshot else None
+        wanted = replace(named.entry, map=map_id, snapshot=snapshot)
+        if wanted == named.entry:
+            return named
+        try:
+            return publish(store, name, wanted, under=under, over=named)
+        except Conflict:
+            pins.check_alive(store, under)
+
+
+def remove(store: Store, name: str) -> Named:
+    """Forget a name and return what it was. Its blocks stay for the grace, and as long as something else needs them.
+
+    Raises Absent. Volumes cloned from it are not touched: they do not depend on the name.
+    """
+    while True:
+        named = load(store, name)
+        if named.entry.map is not None:
+            pins.linger(store, named.entry.map)
+        store.trace("remove.1 pinned")
+        try:
+            store.backend.delete(Kind.NAME, name, expected=named.version)
+        except Conflict:
+            continue
+        store.trace("remove.2 removed")
+        return named
+
+
+def _swap(store: Store, name: str, entry: Entry, over: Named | None) -> Named:
+    data = encode_record(dump_json(entry))
+    try:
+        version = store.backend.replace(Kind.NAME, name, data, expected=over.version if over else None)
+    except Conflict:
+        said = "was changed by somebody else meanwhile" if over else "is taken; remove it first or choose another name"
+        raise Conflict(f"the name {name} {said}") from None
+    return Named(name=name, entry=entry, version=version)
