@@ -14,6 +14,7 @@ from pathlib import Path
 
 from snf_image_helper.image import FilesystemKind, ImageError, RootPath
 from snf_image_helper.modules import load
+from snf_image_helper.mount_points import mount_points
 from snf_image_helper.rootfs import RootFs
 from snf_image_helper.syscalls import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, umount
 from synnefo_light.errors import EnvironmentFault
@@ -38,7 +39,6 @@ class MountStack:
 
     def __init__(self) -> None:
         self.root: RootFs | None = None
-        self._below: list[str] = []
         self._ended: Callable[[], None] | None = None
 
     def mount_root(self, node: str, kind: FilesystemKind, *, subvolume: str = "", read_only: bool = False) -> None:
@@ -63,18 +63,22 @@ class MountStack:
             _mount(node, place, kind, subvolume=subvolume, options=options, flags=0, shown=f" for {point}")
         finally:
             os.close(folder)
-        self._below.append(real)
         self.root.cross_into(real)
 
     def umount(self) -> bool:
-        """Unmount all. A second call does nothing and returns False."""
+        """Unmount all, where it is by now: a custom task can have renamed a folder above a mount point.
+
+        A second call does nothing and returns False. Raises EnvironmentFault.
+        """
         if self.root is None:
             return False
         self.root.close()
         self.root = None
-        while self._below:
-            umount(self._below.pop())
-        umount(MOUNT_POINT)
+        for point in reversed(mount_points(MOUNT_POINT)):
+            try:
+                umount(point)
+            except OSError as e:
+                raise EnvironmentFault(f"the image cannot be unmounted: {e.strerror}") from e
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()

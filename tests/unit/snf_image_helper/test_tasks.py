@@ -134,6 +134,13 @@ def test_hosts_keeps_bytes_that_are_not_text() -> None:
     assert files["/etc/hosts"].encode("utf-8", "surrogateescape").startswith(b"\xff\xfe 127.0.1.1\n")
 
 
+def test_hosts_that_are_too_large_are_left_with_a_warning_and_the_name_is_written() -> None:
+    actions = planned("hostname", fake_image({"etc/hosts": "0.0.0.0 advertisements.example\n" * 40_000}))
+    assert list(written(actions)) == ["/etc/hostname"]
+    (warning,) = (a for a in actions if isinstance(a, Warn))
+    assert "/etc/hosts of the image has over 1048576 bytes" in warning.text
+
+
 SYSTEMD: dict[str, str | bytes | Link | None] = {"usr/lib/systemd/systemd": ""}
 
 
