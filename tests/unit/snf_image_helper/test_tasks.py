@@ -371,10 +371,13 @@ def test_swap_on_a_partition_gets_a_line_by_uuid() -> None:
     assert planned("swap", again, swap={"partition": 2, "size_mib": 1}, nonce="f" * 32) == [make]
 
 
-def test_swap_on_a_disk_of_its_own() -> None:
+def test_swap_on_a_disk_of_its_own_has_one_line_in_fstab_however_often_it_is_made() -> None:
     disks = [{"index": 0, "size": 1 << 26}, {"index": 1, "size": 1 << 24}]
-    make = planned("swap", fake_image(), swap={"disk": 1}, disks=disks)[0]
-    assert isinstance(make, MakeSwap) and (make.disk, make.partition) == (1, None)
+    make, write = planned("swap", fake_image(), swap={"disk": 1}, disks=disks)
+    assert isinstance(make, MakeSwap) and (make.disk, make.partition, make.label) == (1, None, "snf-image-swap")
+    assert isinstance(write, WriteFile) and write.content == b"LABEL=snf-image-swap none swap sw 0 0\n"
+    (again,) = planned("swap", fake_image({"etc/fstab": write.content}), swap={"disk": 1}, disks=disks, nonce="f" * 32)
+    assert isinstance(again, MakeSwap) and again.uuid != make.uuid
 
 
 @pytest.mark.parametrize("swap", [{"disk": 0}, {"disk": 5}, {"partition": 1, "size_mib": 1}])
