@@ -29,7 +29,6 @@ from snf_image_helper.image import (
     Root,
     VolumeGroup,
 )
-from snf_image_helper.modules import has_filesystem
 from snf_image_helper.partitions import SECTOR, Table, TableError, parse_table
 from synnefo_light.errors import Error
 from synnefo_light.log import logger
@@ -78,12 +77,6 @@ def _choose(machine: Machine, blocks: Sequence[Block], manifest: Manifest) -> Fo
     possible = candidates(blocks, family)
     if not possible:
         raise TableError(refusal(blocks, family))
-    possible = tuple(b for b in possible if _is_mountable(b, manifest))
-    if not possible:
-        raise TableError(
-            "the root file system is f2fs, which this helper VM's kernel cannot mount; "
-            "leave its files alone with EXCLUDE_MOUNTED_TASKS=yes"
-        )
     if not must_be_looked_at(possible):
         (first, *_) = possible
         assert first.filesystem is not None
@@ -99,12 +92,6 @@ def _choose(machine: Machine, blocks: Sequence[Block], manifest: Manifest) -> Fo
         if seen is not None:
             return Found(place=block.place, family=family or seen[0], subvolume=seen[1])
     raise TableError(refusal(blocks, family) + closed)
-
-
-def _is_mountable(block: Block, manifest: Manifest) -> bool:
-    """f2fs alone is not in each kernel of Debian."""
-    kind = block.filesystem.kind if block.filesystem is not None else None
-    return kind is not FilesystemKind.F2FS or "mount" in manifest.skip or has_filesystem("f2fs")
 
 
 def _system_on(machine: Machine, block: Block) -> tuple[OsFamily, str] | None:

@@ -18,6 +18,7 @@ from snf_image_helper.mount_points import mount_points
 from snf_image_helper.rootfs import RootFs
 from snf_image_helper.syscalls import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, umount
 from synnefo_light.errors import EnvironmentFault
+from synnefo_light.log import logger
 
 MOUNT_POINT = "/mnt"
 FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
@@ -46,6 +47,19 @@ class MountStack:
         options = (LOOK_OPTIONS if read_only else OPTIONS).get(kind, "")
         _mount(node, MOUNT_POINT, kind, subvolume=subvolume, options=options, flags=MS_RDONLY if read_only else 0)
         self.root = RootFs(MOUNT_POINT)
+
+    def recover(self, node: str, kind: FilesystemKind) -> None:
+        """Have the kernel do what a crash left to do, which the tools of f2fs cannot: what was synced after the last
+        checkpoint is lost once resize.f2fs has written a new one (Documentation/filesystems/f2fs.rst).
+
+        A file system that cannot be mounted stays as it is: its checker comes next, and the real mount says why.
+        """
+        try:
+            _mount(node, MOUNT_POINT, kind, subvolume="", options="", flags=0)
+        except EnvironmentFault as e:
+            logger.warning("%s; it is checked first", e)
+        else:
+            umount(MOUNT_POINT)
 
     def take_root(self, *, ended: Callable[[], None]) -> None:
         """A program has mounted the root; after it is unmounted `ended` waits until that program has."""

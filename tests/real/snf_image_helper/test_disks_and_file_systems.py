@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import filesystem_images
 from tests.disk_images import DEBIAN, MIB, File, Folder, Link, Tree, debugfs
 from tests.filesystem_images import Kind, check_clean, cut_out, make_filesystem, read_file
 from tests.layouts import FREEBSD_BOOT, FREEBSD_SWAP, FREEBSD_UFS, Part, lay_out
@@ -351,16 +350,11 @@ def test_an_xfs_on_the_whole_disk_grows(tmp_path: Path) -> None:
     assert read_file(disk, "/etc/hostname", "xfs") == b"web1\n"
 
 
-@pytest.mark.parametrize("kind", ["f2fs"])
-def test_a_root_that_the_kernel_cannot_mount_is_refused_before_anything_changes(tmp_path: Path, kind: Kind) -> None:
-    root = make_filesystem(tmp_path / "root", kind, mib=filesystem_images.SMALLEST_MIB[kind], tree=DEBIAN)
-    disk = tmp_path / "disk"
-    lay_out(disk, (Part(mib=filesystem_images.SMALLEST_MIB[kind], filesystem=root),))
-    before = resized(disk, 160).read_bytes()
-    outcome = virtual_machine.run(disk)
-    if outcome.finished:  # a kernel that has it
-        assert read_file(cut_out(disk, tmp_path / "after", first_mib=1), "/etc/hostname", kind) == b"web1\n"
-        return
-    assert outcome.failed is not None and not outcome.failed.changed, outcome.console
-    assert "f2fs" in outcome.failed.reason
-    assert disk.read_bytes() == before
+@pytest.mark.parametrize("kind", ["ext2", "ext3"])
+def test_the_older_two_of_ext_are_checked_grown_and_written(tmp_path: Path, kind: Kind) -> None:
+    disk = make_filesystem(tmp_path / "disk", kind, mib=48, tree=DEBIAN)
+    outcome = virtual_machine.run(resized(disk, 96))
+    assert outcome.finished, outcome.console
+    check_clean(disk, kind)
+    assert b"Block count:              98304" in debugfs(disk, "stats -h", 0)
+    assert read_file(disk, "/etc/hostname", kind) == b"web1\n"

@@ -85,9 +85,9 @@ def test_partition_table_warns_when_another_partition_is_in_the_way() -> None:
     assert planned("partition_table", fake_image(table=empty, partition=root)) == [action]
 
 
-@pytest.mark.parametrize("kind", [FilesystemKind.EXT2, FilesystemKind.EXT3, FilesystemKind.EXT4])
+@pytest.mark.parametrize("kind", [FilesystemKind.EXT2, FilesystemKind.EXT3, FilesystemKind.EXT4, FilesystemKind.F2FS])
 @pytest.mark.parametrize(("size", "grows"), [(48, True), (64, False)])
-def test_ext_is_checked_and_grown_if_there_is_room(kind: FilesystemKind, size: int, grows: bool) -> None:
+def test_ext_and_f2fs_are_checked_and_grown_if_there_is_room(kind: FilesystemKind, size: int, grows: bool) -> None:
     actions = planned("filesystem_check_grow", fake_image(kind=kind, filesystem_mib=size))
     grown: list[Action] = [GrowFilesystem(place=Place(), kind=kind)] if grows else []
     assert actions == [CheckFilesystem(place=Place(), kind=kind), *grown]
