@@ -47,7 +47,7 @@ def _older_places(files: Files, name: str) -> list[Action]:
     for path, variable in (("etc/sysconfig/network", "HOSTNAME"), ("etc/conf.d/hostname", "hostname")):
         # SUSE's /etc/sysconfig/network is a folder.
         old = text(files, path) if is_file(files, RootPath(path)) else None
-        if old is not None and any(line.lstrip().startswith(f"{variable}=") for line in old.splitlines()):
+        if old is not None and any(line.lstrip().startswith(f"{variable}=") for line in old.split("\n")):
             actions.append(WriteFile(path=RootPath(path), content=encoded(set_variables(old, {variable: name}))))
     return actions
 

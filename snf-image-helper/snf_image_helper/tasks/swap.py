@@ -41,7 +41,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         make = _space(image, manifest, manifest.swap, identity)
         line = f"{f'LABEL={make.label}' if make.label else f'UUID={identity}'} none swap sw 0 0"
     fstab = text(image.files, "etc/fstab") or ""
-    if line in fstab.splitlines():
+    if line in fstab.split("\n"):
         return [make]
     start = fstab if not fstab or fstab.endswith("\n") else f"{fstab}\n"
     return [make, WriteFile(path=RootPath("etc/fstab"), content=encoded(f"{start}{line}\n"))]

@@ -203,7 +203,8 @@ def test_a_gateway_outside_of_the_prefix_is_seen(address: str, gateway: str, on_
 
 def test_on_systemd_ifup_waits_for_udev_to_make_the_cards() -> None:
     actions = planned({**IFUPDOWN, "usr/lib/systemd/systemd": ""})
-    assert isinstance(actions[-2], MakeFolder)
+    made = [str(a.path) for a in actions if isinstance(a, MakeFolder)]
+    assert made[-3:] == [f"/etc/systemd{more}" for more in ("", "/system", "/system/networking.service.d")]
     assert paths(actions)[-1] == "/etc/systemd/system/networking.service.d/snf-image.conf"
     drop_in = actions[-1]
     assert isinstance(drop_in, WriteFile) and b"ExecStartPre=udevadm settle" in drop_in.content
@@ -365,4 +366,6 @@ def test_a_second_deployment_plans_the_same_files_and_puts_nothing_aside(guest: 
 
 def test_a_variable_is_set_in_place_of_its_last_assignment() -> None:
     text = '#A="0"\nA="1"\nB="2"\nA="3"\n'
+    assert set_variables("", {"A": "1"}) == 'A="1"\n'
+    assert set_variables("# a form feed: \x0c and \u2028\nA=1", {"A": "2"}) == '# a form feed: \x0c and \u2028\nA="2"\n'
     assert set_variables(text, {"A": "x y", "C": ""}) == '#A="0"\nA="1"\nB="2"\nA="x y"\nC=""\n'

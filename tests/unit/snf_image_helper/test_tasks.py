@@ -267,6 +267,11 @@ def test_a_user_that_does_not_exist_is_named_with_those_that_do() -> None:
         planned("password", fake_image(USERS), users=["nobody"], authorized_keys="ssh-ed25519 A")
 
 
+def test_only_a_newline_ends_a_line_of_passwd() -> None:
+    found = accounts(FakeFiles({"etc/passwd": "a:x:5:5:A\u2028B\x0cC:/a:/bin/sh\nb:x:6:6::/:/bin/sh\r\n"}))
+    assert {name: account.uid for name, account in found.items()} == {"a": 5, "b": 6}
+
+
 def test_without_shadow_no_password_can_be_set() -> None:
     with pytest.raises(ImageError, match="no /etc/shadow"):
         planned("password", fake_image({"etc/passwd": PASSWD}), passwords=[{"user": "root", "hashed": HASH}])
