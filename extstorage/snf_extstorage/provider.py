@@ -28,9 +28,6 @@ class Parameter:
 class Provider(Protocol):
     """`create` alone reads the parameters that say what to make; the others get them too, for the disk's life."""
 
-    #: The parameters it knows; `create` is refused others by name before it is called.
-    parameters: tuple[Parameter, ...]
-
     def create(self, env: CreateEnv) -> None: ...
 
     def remove(self, env: VolumeEnv) -> None: ...

@@ -22,14 +22,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import TYPE_CHECKING, NewType, Protocol
 
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 
-#: The store's name of an image's content: 64 hexadecimal digits.
-MapId = NewType("MapId", str)
+if TYPE_CHECKING:
+    # Ganeti calls scripts often, and most need nothing of the store.
+    from synnefo_light.store.commit import Commit
+    from synnefo_light.store.identity import MapId
+    from synnefo_light.store.maps import Map
+
 #: The name of a snapshot: the alphabet of a VolumeName, a name space of its own.
 SnapshotName = NewType("SnapshotName", str)
 
@@ -62,7 +66,7 @@ class NoSpace(EnvironmentFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FromBase:
-    """An image of the store. The engine has it composed, or composes it now, which takes as long as copying it."""
+    """An image of the store, which was composed before: `clone` raises NotFound when it was not."""
 
     map: MapId
 
@@ -120,6 +124,14 @@ class VolumeFacts:
     extents: int | None  # the more, the slower a snapshot. None: does not apply
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFacts:
+    name: SnapshotName
+    volume: str  # what was frozen
+    size: Bytes
+    origin: MapId | None  # the map whose content the volume began as: what a commit compares with
+
+
 class Volumes(Protocol):
     """An engine: the volumes, snapshots and bases of one place, as seen from this node."""
 
@@ -160,15 +172,20 @@ class Volumes(Protocol):
         """
         ...
 
-    def commit(self, source: SnapshotName) -> MapId:
-        """Put what changed into the store, durably, and the snapshot's content is a map. Raises NotFound, NoSpace.
+    def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
+        """Put what differs from `since` into the store and finish; the map is what the snapshot reads as, durably.
 
-        A second call gives the same map. The map has no name and no pin: the caller publishes it.
+        The caller has opened `into` with the snapshot's size and with `since`, the parent, kept by a pin (or None: all
+        of it), and publishes the map under `into.held` afterwards. Doing it all again ends with the same map.
+        Raises NotFound, NoSpace.
         """
         ...
 
-    def compose(self, map: MapId) -> None:
-        """Make the base of a map, durably; one that is there stays. Raises NotFound, NoSpace."""
+    def compose(self, content: Map) -> None:
+        """Make the base of a map, durably; one that is there stays. Raises NoSpace.
+
+        The caller keeps the map by a pin for as long as there is a base: it is the parent that commits refer to.
+        """
         ...
 
     def drop_base(self, map: MapId) -> None:
@@ -212,6 +229,10 @@ class Volumes(Protocol):
         ...
 
     def facts(self, name: VolumeName) -> VolumeFacts:
+        """Raises NotFound."""
+        ...
+
+    def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
         """Raises NotFound."""
         ...
 

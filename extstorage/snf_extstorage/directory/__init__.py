@@ -1,0 +1,1 @@
+"""The engine `directory`: volumes are files on a file system that can share extents."""

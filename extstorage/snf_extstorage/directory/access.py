@@ -1,0 +1,203 @@
+"""Where a volume is used: attach, detach, open, close, grow.
+
+`attach` takes no lock and makes no writer: the device refuses writes until `open` lets them through, on this node, and
+again after `close`. A disk that QEMU opens as a file (userspace access) has no such gate; what guards it is the order
+in which Ganeti calls open, and the fence.
+
+The fence (`open` exclusively, while another node is written down as a writer and cannot be asked):
+
+    1 clone    the file is cloned to a new inode; what was flushed is in it
+    2 publish  the clone takes the file's name: commit point. The other node's device and QEMU keep the old inode
+    3 device   our own device, which attach put on the old inode, is put on the new one, under the same number
+    4 record   we are the writer
+
+Died before 2: a temporary file, which the next fence replaces; nothing has happened. Before 3 or 4: the other is fenced
+already, and the next `open` fences it again, which costs a clone; `attach` mends the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from snf_extstorage.directory import sharing
+from snf_extstorage.directory.holding import is_locked, processes_with
+from snf_extstorage.directory.kept import held, load, save
+from snf_extstorage.directory.loops import Loop, Loops, forget_pages, let_write, update_size
+from snf_extstorage.directory.place import Place
+from snf_extstorage.directory.record import VolumeRecord
+from snf_extstorage.directory.writers import Writers, plan_close, plan_open
+from snf_extstorage.volume import Attachment, InUse, NotFound, SizeRefused, Trace
+from synnefo_light.files import TEMPORARY, sync_folder
+from synnefo_light.log import logger
+from synnefo_light.units import human
+
+
+class Access:
+    """The volumes of a place as this node uses them."""
+
+    def __init__(self, place: Place, loops: Loops, *, node: str, cow_extent: int, trace: Trace) -> None:
+        self._place = place
+        self._loops = loops
+        self._node = node
+        self._cow_extent = cow_extent
+        self._trace = trace
+
+    def attach(self, name: str) -> Attachment:
+        load(self._place, name)  # what is damaged or was never whole is not attached
+        path = self._place.disk("volumes", name)
+        with _opened(path, name) as fd:
+            loop = self._loops.find(name, os.fstat(fd))
+            if loop is None:
+                self._clear_stale(name)
+                self._trace("attach device")
+                loop = self._loops.attach(name, fd)
+                # Shut first, look afterwards: an `open` that comes between finds the device and opens it.
+                let_write(loop, False)
+                self._trace("attach gate")
+            if self._node in load(self._place, name).holders:
+                let_write(loop, True)
+        return Attachment(device=loop.path, uris=(f"kvm:{path}",))
+
+    def detach(self, name: str) -> None:
+        try:
+            with held(self._place, name) as record:
+                self._leave(name)
+                self._trace("detach record")
+                self._save_writers(name, record, plan_close(_writers(record), self._node))
+        except NotFound:
+            self._clear_stale(name)
+
+    def open(self, name: str, *, exclusive: bool) -> None:
+        with held(self._place, name) as record:
+            others = set(record.holders) - {self._node}
+            used_here = bool(others) and bool(self._users(name))
+            plan = plan_open(_writers(record), self._node, exclusive=exclusive, used_here=used_here, volume=name)
+            generation = record.generation
+            if plan.fence:
+                logger.warning("volume=%s open: fencing %s, which did not close it", name, ", ".join(sorted(others)))
+                generation += 1
+                self._fence(name)
+            elif others - set(plan.writers.nodes):
+                logger.warning("volume=%s open: %s is no writer any more", name, ", ".join(sorted(others)))
+            self._trace("open record")
+            opened = dataclasses.replace(record, generation=generation, opened=True)
+            self._save_writers(name, opened, plan.writers)
+            loop = self._device(name)
+            if loop is not None:
+                forget_pages(loop)
+                let_write(loop, True)
+
+    def close(self, name: str) -> None:
+        with contextlib.suppress(NotFound), held(self._place, name) as record:
+            loop = self._device(name)
+            if loop is not None:
+                let_write(loop, False)
+                forget_pages(loop)
+            self._trace("close record")
+            self._save_writers(name, record, plan_close(_writers(record), self._node))
+
+    def grow(self, name: str, new: int) -> None:
+        """The file, then the record (commit point), then the device. A file longer than its record is grown again."""
+        with held(self._place, name) as record:
+            if new < record.size:
+                raise SizeRefused(
+                    f"volume {name} has {human(record.size)} and was asked to become {human(new)}; it can only grow"
+                )
+            with _opened(self._place.disk("volumes", name), name) as fd:
+                if os.fstat(fd).st_size < new:
+                    self._trace("grow file")
+                    os.ftruncate(fd, new)
+                os.fsync(fd)
+            if new > record.size:
+                self._trace("grow record")
+                save(self._place, name, dataclasses.replace(record, size=new))
+            self._trace("grow device")
+            loop = self._device(name)
+            if loop is not None:
+                update_size(loop)
+
+    def set_info(self, name: str, text: str) -> None:
+        with held(self._place, name) as record:
+            if record.info != text:
+                self._trace("setinfo record")
+                save(self._place, name, dataclasses.replace(record, info=text))
+
+    def leave_for_good(self, name: str, record: VolumeRecord) -> None:
+        """What `remove` asks first, holding the record. Raises InUse."""
+        others = sorted(set(record.holders) - {self._node})
+        if others:
+            raise InUse(f"volume {name} is to be removed, but {others[0]} has it open; stop its instance there first")
+        self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        # Also those that a fence left on the file of before: they are this node's, and nobody will ask for them again.
+        for loop in self._loops.named(name):
+            if not self._loops.detach(name, loop):
+                who = processes_with(os.stat(loop.path)) or ["the kernel"]
+                raise InUse(f"volume {name} is held by {', '.join(who)} through {loop.path}; stop that first")
+        with _opened(self._place.disk("volumes", name), name) as fd:
+            # The lock may be another node's, where the instance has gone; so it only says that looking is worth it.
+            if is_locked(fd) and (found := processes_with(os.fstat(fd))):
+                raise InUse(f"volume {name} is held by {', '.join(found)}; stop that first")
+
+    def _fence(self, name: str) -> None:
+        path = self._place.disk("volumes", name)
+        clone = path.with_name(f"{TEMPORARY}disk")
+        self._trace("open fence-clone")
+        with _opened(path, name) as source:
+            target = os.open(clone, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                sharing.hint_cow_extents(target, self._cow_extent)
+                sharing.clone_file(source, target)
+                os.fsync(target)
+                old = self._loops.find(name, os.fstat(source))
+                self._trace("open fence-publish")
+                os.rename(clone, path)
+                sync_folder(path.parent)
+                if old is not None:
+                    self._trace("open fence-device")
+                    if not self._loops.move(name, old, target):
+                        raise InUse(f"volume {name} was taken over, but {old.path} is held here and shows the old one")
+            finally:
+                os.close(target)
+
+    def _device(self, name: str) -> Loop | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._loops.find(name, os.stat(self._place.disk("volumes", name)))
+        return None
+
+    def _clear_stale(self, name: str) -> None:
+        """Devices of a file that had this name before, so that nothing reaches a later volume through them."""
+        for loop in self._loops.named(name):
+            if not self._loops.detach(name, loop):
+                logger.warning("volume=%s device=%s shows a file that was replaced, and is held", name, loop.path)
+
+    def _users(self, name: str) -> Sequence[str]:
+        loop = self._device(name)
+        device = [os.stat(loop.path)] if loop is not None else []
+        return processes_with(os.stat(self._place.disk("volumes", name)), *device)
+
+    def _save_writers(self, name: str, record: VolumeRecord, writers: Writers) -> None:
+        new = dataclasses.replace(record, holders=writers.nodes, exclusive=writers.exclusive)
+        if new != load(self._place, name):
+            save(self._place, name, new)
+
+
+def _writers(record: VolumeRecord) -> Writers:
+    return Writers(record.holders, record.exclusive)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str) -> Iterator[int]:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"there is no volume {name}: {path} is missing") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,72 @@
+"""Files from maps and maps from files.
+
+A base is written as one stretch of data and not cloned together from block files, which would give it an extent a
+block, and every clone and snapshot of it the same number of steps. The store's copy of the same blocks stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from snf_extstorage.directory import sharing
+from snf_extstorage.directory.extents import plan_dirty
+from snf_extstorage.volume import Extent
+from synnefo_light.errors import EnvironmentFault
+from synnefo_light.store.commit import Commit
+from synnefo_light.store.dirty import DirtyBlocks
+from synnefo_light.store.identity import BLOCK_SIZE, MapId
+from synnefo_light.store.maps import Map
+
+
+def compose(content: Map, path: Path) -> None:
+    """A new file with the bytes of a map, durable, holes left out. Raises OSError, and Corrupt for a damaged block."""
+    with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
+        os.ftruncate(fd, content.size)
+        for index, _ in content.blocks():
+            data = content.read(index)
+            if os.pwrite(fd, data, index * BLOCK_SIZE) != len(data):
+                raise EnvironmentFault(f"{path} took a part of a block only; its file system is full or has a fault")
+        os.fsync(fd)
+
+
+def dirty(path: Path, base: Path | None, *, size: int) -> Iterator[Extent]:
+    """What of a file may differ from a base's, or may hold data. Everything, without a base's file or FIEMAP."""
+    with contextlib.ExitStack() as opened:
+        fd = opened.enter_context(_opened(path, os.O_RDONLY))
+        try:
+            there = sharing.extents(opened.enter_context(_opened(base, os.O_RDONLY))) if base else iter(())
+            now = sharing.extents(fd)
+            first = next(now, None)
+        except OSError:
+            yield Extent(start=0, length=size)
+            return
+        yield from plan_dirty(_chain(first, now), there, size=size)
+
+
+def commit(path: Path, changed: Iterable[Extent], into: Commit, *, size: int) -> MapId:
+    """Hand the blocks that changed to the store, which shares their extents where it can."""
+    blocks = DirtyBlocks(size)
+    for extent in changed:
+        blocks.mark(extent.start, extent.length)
+    with _opened(path, os.O_RDONLY) as fd:
+        for index in blocks.blocks():
+            into.take(index, fd, index * BLOCK_SIZE)
+    return into.finish()
+
+
+def _chain(first: sharing.Mapped | None, rest: Iterator[sharing.Mapped]) -> Iterator[sharing.Mapped]:
+    if first is not None:
+        yield first
+    yield from rest
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,345 @@
+"""The engine `directory`: see volume.py for its promises, place.py for the folder, access.py for who may write.
+
+Steps of what makes a thing, each told to `trace` before it is taken:
+
+    1 disk     the file, sparse or a clone that shares all extents; fsync
+    2 record   beside it; fsync
+    3 publish  the rename of their folder: commit point
+
+Died before 3: a temporary folder, which `sweep` removes; the same call makes it anew. Died after 3: it is there, and
+the same call finds that it is what was asked for. Removing: 1 device, 2 rename to the trash (commit point), 3 freeing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from snf_extstorage.directory import sharing
+from snf_extstorage.directory.access import Access
+from snf_extstorage.directory.kept import held, load, save
+from snf_extstorage.directory.loops import Loops
+from snf_extstorage.directory.place import RECORD_LIMIT, Place
+from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
+from snf_extstorage.settings import Settings
+from snf_extstorage.volume import (
+    Attachment,
+    Exists,
+    Extent,
+    FromBase,
+    FromSnapshot,
+    FromVolume,
+    NotFound,
+    Origin,
+    SizeRefused,
+    SnapshotFacts,
+    SnapshotName,
+    Trace,
+    VolumeFacts,
+)
+from synnefo_light.files import read_bounded, write_atomic
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.units import KIB, MIB, Bytes, human
+
+if TYPE_CHECKING:
+    from synnefo_light.store.commit import Commit
+    from synnefo_light.store.identity import MapId
+    from synnefo_light.store.maps import Map
+
+COW_EXTENT: Final = MIB
+
+T = TypeVar("T")
+
+
+def no_trace(step: str) -> None:
+    pass
+
+
+class DirectoryVolumes:
+    """The volumes of one folder, as seen from one node."""
+
+    # Guests are stopped between the clones of a cut; each takes about 25 us an extent.
+    cuts_together = False
+
+    def __init__(
+        self, place: Place, *, node: str, hints: Path, cow_extent: int = COW_EXTENT, trace: Trace = no_trace
+    ) -> None:
+        self.place = place
+        self._cow_extent = cow_extent
+        self._trace = trace
+        self._access = Access(place, Loops(node, hints), node=node, cow_extent=cow_extent, trace=trace)
+
+    # --- making and removing
+
+    def create(self, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        self._make(name, uuid=uuid, size=size, origin="zeros", map=None, source=None)
+
+    def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        source, has, map, shown = self._origin(origin)
+        if has > size:
+            raise SizeRefused(
+                f"volume {name} is to have {human(size)}, but its origin, {shown}, has {human(has)}; ask for that much"
+            )
+        self._make(name, uuid=uuid, size=size, origin=shown, map=map, source=source)
+
+    def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """The volume `source` gets another name. The new uuid is written first, the rename is the commit point."""
+        old = VolumeName(source)
+        with contextlib.suppress(NotFound):
+            found = load(self.place, name)
+            if found.uuid == uuid and found.size == size and not self._exists("volumes", source):
+                return
+            raise Exists(f"volume {source} is to become {name}, but there is one of that name")
+        with held(self.place, old) as record:
+            if record.size != size:
+                raise SizeRefused(
+                    f"volume {source} has {human(record.size)}, and {name} is to have {human(size)}; ask for its size"
+                )
+            self._access.leave_for_good(old, record)
+            self._trace("adopt record")
+            kept = VolumeRecord(
+                uuid=uuid,
+                size=size,
+                origin=record.origin,
+                map=record.map,
+                generation=record.generation + 1,
+                opened=True,
+            )
+            save(self.place, old, kept)
+            self._trace("adopt publish")
+            os.rename(self.place.folder("volumes", old), self.place.folder("volumes", name))
+            self.place.sync("volumes")
+
+    def remove(self, name: VolumeName) -> None:
+        try:
+            with held(self.place, name) as record:
+                self._access.leave_for_good(name, record)
+                self._trace("remove publish")
+                self.place.discard("volumes", name)
+        except NotFound:
+            self._access.detach(name)
+
+    def _make(
+        self, name: VolumeName, *, uuid: str | None, size: Bytes, origin: str, map: str | None, source: Path | None
+    ) -> None:
+        record = VolumeRecord(uuid=uuid, size=size, origin=origin, map=map)
+        if self._is_there(name, record):
+            return
+        self.place.require_space()
+        try:
+            with self.place.making("volumes", name) as folder:
+                self._trace("create disk")
+                _make_disk(folder / "disk", size=size, source=source, cow_extent=self._cow_extent)
+                self._trace("create record")
+                write_atomic(folder / "record", encode("snf-volume", record), mode=0o600)
+                (folder / "lock").touch(mode=0o600)
+                self._trace("create publish")
+        except Exists:
+            if not self._is_there(name, record):
+                raise
+        self._trace("create done")
+
+    def _is_there(self, name: VolumeName, wanted: VolumeRecord) -> bool:
+        """Whether an earlier call made it. Raises Exists if it is another, or may have been written since."""
+        try:
+            found = load(self.place, name)
+        except NotFound:
+            return False
+        same = (found.uuid, found.size, found.origin) == (wanted.uuid, wanted.size, wanted.origin)
+        if same and not found.opened:
+            return True
+        why = "has been in use" if same else f"is another one ({human(found.size)}, from {found.origin})"
+        raise Exists(f"volume {name} is to be made, but there is one of that name, which {why}")
+
+    def _origin(self, origin: Origin) -> tuple[Path, int, str | None, str]:
+        """The file to clone, its size, the map it began as, and its name for a message."""
+        match origin:
+            case FromBase(map=map):
+                base = self._record("bases", map, "snf-base", BaseRecord, f"base of map {map}")
+                return self.place.disk("bases", map), base.size, map, f"map {map}"
+            case FromSnapshot(snapshot=snapshot):
+                kept = self._snapshot(snapshot)
+                return self.place.disk("snapshots", snapshot), kept.size, kept.map, f"snapshot {snapshot}"
+            case FromVolume(volume=volume):
+                record = load(self.place, volume)
+                return self.place.disk("volumes", volume), record.size, record.map, f"volume {volume}"
+
+    # --- snapshots
+
+    def snapshot(self, cut: Mapping[VolumeName, SnapshotName]) -> None:
+        """The clones are made one right after the other, then published; a crash between leaves the first ones.
+
+        What was written goes to disk before the first clone, so that what writers wait for is the cloning alone.
+        """
+        self.place.require_space()
+        for snapshot in cut.values():
+            if self._exists("snapshots", snapshot):
+                raise Exists(f"a snapshot {snapshot} is to be made, but there is one of that name")
+        with contextlib.ExitStack() as undo:
+            sources = [(undo.enter_context(_reading(self.place.disk("volumes", name), name)), name) for name in cut]
+            for fd, _ in sources:
+                os.fdatasync(fd)
+            folders = [undo.enter_context(self.place.making("snapshots", snapshot)) for snapshot in cut.values()]
+            for (source, _), folder in zip(sources, folders, strict=True):
+                self._trace("snapshot disk")
+                with _new_file(folder / "disk") as target:
+                    sharing.clone_file(source, target)
+            for (_, name), folder in zip(sources, folders, strict=True):
+                with _reading(folder / "disk", name) as fd:
+                    os.fsync(fd)
+                    kept = SnapshotRecord(volume=name, size=os.fstat(fd).st_size, map=load(self.place, name).map)
+                self._trace("snapshot record")
+                write_atomic(folder / "record", encode("snf-snapshot", kept), mode=0o600)
+            self._trace("snapshot publish")
+        self._trace("snapshot done")
+
+    def drop_snapshot(self, name: SnapshotName) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.place.discard("snapshots", name)
+
+    def drop_base(self, map: MapId) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.place.discard("bases", map)
+
+    def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
+        kept = self._snapshot(name)
+        return SnapshotFacts(name=name, volume=kept.volume, size=Bytes(kept.size), origin=_map_id(kept.map))
+
+    def _snapshot(self, name: SnapshotName) -> SnapshotRecord:
+        return self._record("snapshots", name, "snf-snapshot", SnapshotRecord, f"snapshot {name}")
+
+    # --- from the store and into it
+
+    def dirty(self, source: SnapshotName, since: MapId | None) -> Iterator[Extent]:
+        from snf_extstorage.directory import contents
+
+        kept = self._snapshot(source)
+        base = self.place.disk("bases", since) if since else None
+        yield from contents.dirty(self.place.disk("snapshots", source), base, size=kept.size)
+
+    def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
+        from snf_extstorage.directory import contents
+
+        self.place.require_space()
+        size = self._snapshot(source).size
+        return contents.commit(self.place.disk("snapshots", source), self.dirty(source, since), into, size=size)
+
+    def compose(self, content: Map) -> None:
+        from snf_extstorage.directory import contents
+
+        if self._exists("bases", content.id):
+            return
+        self.place.require_space()
+        with contextlib.suppress(Exists), self.place.making("bases", content.id) as folder:
+            self._trace("compose disk")
+            contents.compose(content, folder / "disk")
+            self._trace("compose record")
+            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600)
+            self._trace("compose publish")
+        self._trace("compose done")
+
+    # --- use
+
+    def grow(self, name: VolumeName, new: Bytes) -> None:
+        self._access.grow(name, new)
+
+    def attach(self, name: VolumeName) -> Attachment:
+        return self._access.attach(name)
+
+    def detach(self, name: VolumeName) -> None:
+        self._access.detach(name)
+
+    def open(self, name: VolumeName, *, exclusive: bool) -> None:
+        self._access.open(name, exclusive=exclusive)
+
+    def close(self, name: VolumeName) -> None:
+        self._access.close(name)
+
+    def set_info(self, name: VolumeName, text: str) -> None:
+        self._access.set_info(name, text)
+
+    # --- looking
+
+    def facts(self, name: VolumeName) -> VolumeFacts:
+        record = load(self.place, name)
+        with _reading(self.place.disk("volumes", name), name) as fd:
+            stored = os.fstat(fd).st_blocks * 512
+            extents = sharing.count_extents(fd)
+        return VolumeFacts(
+            name=name,
+            uuid=record.uuid,
+            size=Bytes(record.size),
+            origin=_map_id(record.map),
+            generation=record.generation,
+            info=record.info,
+            holders=record.holders,
+            exclusive=record.exclusive,
+            stored=Bytes(stored),
+            extents=extents,
+        )
+
+    def volumes(self) -> Iterable[VolumeName]:
+        return [VolumeName(n) for n in self.place.names("volumes")]
+
+    def snapshots(self) -> Iterable[SnapshotName]:
+        return [SnapshotName(n) for n in self.place.names("snapshots")]
+
+    def bases(self) -> Iterable[MapId]:
+        return [m for n in self.place.names("bases") if (m := _map_id(n))]
+
+    def _exists(self, kind: str, name: str) -> bool:
+        return self.place.folder(kind, name).exists()
+
+    def _record(self, folder: str, name: str, kind: Kind, into: type[T], shown: str) -> T:
+        path = self.place.folder(folder, name) / "record"
+        try:
+            raw = read_bounded(path, limit=RECORD_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no {shown} in {self.place.root}") from None
+        return decode(raw, kind, into, place=str(path))
+
+
+def volumes(settings: Settings) -> DirectoryVolumes:
+    """Raises EnvironmentFault when the folder is none of ours, or not mounted."""
+    place = Place(settings.folder, settings.reserve_percent)
+    place.require_format()
+    cow_extent = settings.cow_extent_kib * KIB
+    return DirectoryVolumes(place, node=settings.node_name, hints=settings.run / "loops", cow_extent=cow_extent)
+
+
+def _map_id(text: str | None) -> MapId | None:
+    return cast("MapId", text) if text else None
+
+
+def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int) -> None:
+    with _new_file(path) as target:
+        if source is not None:
+            sharing.hint_cow_extents(target, cow_extent)
+            with _reading(source, source.parent.name) as fd:
+                sharing.clone_file(fd, target)
+        os.ftruncate(target, size)
+        os.fsync(target)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _reading(path: Path, name: str) -> Iterator[int]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"there is no {name}: {path} is missing") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,75 @@
+"""One volume's record: read it, or hold it and change it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from snf_extstorage.directory.place import RECORD_LIMIT, Place
+from snf_extstorage.directory.record import VolumeRecord, decode, encode
+from snf_extstorage.volume import InUse, NotFound
+from synnefo_light.files import read_bounded, write_atomic
+
+#: A snapshot of an old volume takes seconds; Ganeti waits for minutes.
+WAIT_S: Final = 60.0
+
+
+def load(place: Place, name: str) -> VolumeRecord:
+    """Raises NotFound, and EnvironmentFault for a damaged record."""
+    path = place.folder("volumes", name) / "record"
+    try:
+        raw = read_bounded(path, limit=RECORD_LIMIT)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"there is no volume {name} in {place.root}") from None
+    return decode(raw, "snf-volume", VolumeRecord, place=str(path))
+
+
+def save(place: Place, name: str, record: VolumeRecord) -> None:
+    """Durable when it returns; the commit point of whatever changes a volume but not its file."""
+    write_atomic(place.folder("volumes", name) / "record", encode("snf-volume", record), mode=0o600)
+
+
+@contextlib.contextmanager
+def held(place: Place, name: str) -> Iterator[VolumeRecord]:
+    """The record, and nobody else who holds it, on any node that sees the folder. Raises NotFound, InUse.
+
+    flock(2) goes over NFS as well, and the kernel drops it when the process dies.
+    """
+    path = place.folder("volumes", name) / "lock"
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no volume {name} in {place.root}") from None
+        try:
+            if _lock(fd) and _still_there(fd, path):
+                yield load(place, name)
+                return
+        finally:
+            os.close(fd)
+        if time.monotonic() > deadline:
+            raise InUse(f"volume {name} is being worked on by another process for over {WAIT_S:g} s; try again later")
+        time.sleep(0.02)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _still_there(fd: int, path: os.PathLike[str]) -> bool:
+    """Whether the volume was not removed, and made anew under the same name, while we waited."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(fd)
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)

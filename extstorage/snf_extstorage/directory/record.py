@@ -1,0 +1,77 @@
+"""What the engine keeps beside a file: a line that names format and checksum, and a line of JSON.
+
+    snf-volume 1 9f86d081884c7d65...        kind, version, SHA-256 of all that follows
+    {"exclusive":true,"generation":3, ...}
+
+A record that is torn, changed or newer than this program is refused; nothing is guessed from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from synnefo_light.errors import EnvironmentFault
+from synnefo_light.records import RecordError, dump_json, parse_json
+
+LIMIT: Final = 64 << 10
+VERSION: Final = 1
+
+Kind = Literal["snf-volume", "snf-snapshot", "snf-base", "snf-volumes"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRecord:
+    uuid: str | None
+    size: int
+    origin: str  # what `create` or `clone` was asked for, to know the same question again: "zeros", "map ID" ...
+    map: str | None  # the map that its content began as, through however many snapshots
+    generation: int = 0
+    holders: tuple[str, ...] = ()
+    exclusive: bool = False
+    opened: bool = False  # whether anybody may have written to it
+    info: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRecord:
+    volume: str
+    size: int
+    map: str | None
+    committed: str | None = None  # the map that it became
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRecord:
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceRecord:
+    """Of a whole folder of volumes."""
+
+    uuid: str
+
+
+def encode(kind: Kind, record: object) -> bytes:
+    body = dump_json(record) + b"\n"
+    return f"{kind} {VERSION} {hashlib.sha256(body).hexdigest()}\n".encode() + body
+
+
+def decode(raw: bytes, kind: Kind, into: type[T], *, place: str) -> T:
+    """Raises EnvironmentFault naming `place`, the file, and what is wrong with it."""
+    head, newline, body = raw.partition(b"\n")
+    words = head.split(b" ")
+    if len(raw) > LIMIT or not newline or len(words) != 3 or words[0] != kind.encode():
+        raise EnvironmentFault(f"{place} is not a record of kind {kind}; it is damaged, or somebody else's file")
+    if words[1] != str(VERSION).encode():
+        shown = words[1][:20].decode("ascii", "replace")
+        raise EnvironmentFault(f"{place} has format {shown}, this program knows {VERSION}; use a newer program")
+    if words[2] != hashlib.sha256(body).hexdigest().encode():
+        raise EnvironmentFault(f"{place} is damaged: its checksum does not match; restore it, or see `snf-store fsck`")
+    try:
+        return parse_json(body, into, limit=LIMIT)
+    except RecordError as e:
+        raise EnvironmentFault(f"{place}: {e}") from None

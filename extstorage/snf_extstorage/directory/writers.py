@@ -1,0 +1,54 @@
+"""Who may write a volume: decided here, without acting.
+
+    create, failover, start    open(exclusive)                         holders {A}
+    live migration A to B      A open(shared)     {A} shared           B open(shared)  {A, B} shared
+                               A close            {B} shared           B open(exclusive)  {B}
+    stop                       detach             {}                   Ganeti calls no close then
+    failover, A dead           nothing ran on A   {A}                  B open(exclusive): fence A, then {B}
+
+A node that asks for all while others have it is right: Ganeti closes the others first where it can reach them. Whoever
+is left is dead or cut off, so the volume is taken to a new inode (the fence), and what the other still writes goes to
+the one that nobody reads. If a process here has the volume open already (the source of a migration that failed), moving
+it would cut off the guest that is to go on, and the other end never ran; then the others just lose it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snf_extstorage.volume import SHARED_LIMIT, InUse
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    nodes: tuple[str, ...] = ()
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    writers: Writers
+    fence: bool
+
+
+def plan_open(now: Writers, node: str, *, exclusive: bool, used_here: bool, volume: str) -> Opening:
+    """`used_here`: a process of this node has the volume open; looked at when others have it. Raises InUse."""
+    others = tuple(n for n in now.nodes if n != node)
+    if exclusive:
+        fence = bool(others) and not used_here
+        if others and used_here and node not in now.nodes:
+            raise InUse(
+                f"{node} is to take volume {volume} from {others[0]}, but a process here has it open already; "
+                f"stop that process first"
+            )
+        return Opening(Writers((node,), True), fence)
+    if others and now.exclusive:
+        raise InUse(f"{node} asks to share volume {volume}, but {others[0]} has it for itself; close it there first")
+    if len(others) >= SHARED_LIMIT:
+        raise InUse(f"{node} asks to share volume {volume}, but {' and '.join(others)} do so already")
+    return Opening(Writers(tuple(sorted({*others, node})), False), False)
+
+
+def plan_close(now: Writers, node: str) -> Writers:
+    rest = tuple(n for n in now.nodes if n != node)
+    return Writers(rest, now.exclusive and bool(rest))

@@ -1,0 +1,45 @@
+"""/etc/synnefo-light/snf-store.toml: where volumes and the store are, and which engine keeps them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from synnefo_light import config
+
+FILE: Final = config.FOLDER / "snf-store.toml"
+#: Another file; Ganeti passes no such variable, tests do.
+VARIABLE: Final = "SNF_STORE_CONFIG"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    engine: Literal["directory", "rados"] = "directory"
+    folder: Path = Path("/srv/snf-store")
+    #: Percent of the file system that only guests' writes may use.
+    reserve_percent: int = 5
+    #: How much of a shared extent becomes the volume's own at its first write.
+    cow_extent_kib: int = 1024
+    #: Where this node remembers its loop devices; must be empty after a boot.
+    run: Path = Path("/run/snf-extstorage")
+    #: The node's name in records: who may write. Empty: the host's.
+    node: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_absolute():
+            raise ValueError(f"folder is {str(self.folder)!r}, which is not an absolute path")
+        if not 0 <= self.reserve_percent <= 50:
+            raise ValueError(f"reserve_percent is {self.reserve_percent}, which is not from 0 to 50")
+        if not 4 <= self.cow_extent_kib <= 65536:
+            raise ValueError(f"cow_extent_kib is {self.cow_extent_kib}, which is not from 4 to 65536")
+
+    @property
+    def node_name(self) -> str:
+        return self.node or os.uname().nodename
+
+
+def load_settings() -> Settings:
+    """Raises ConfigError naming the file and the key."""
+    return config.load(Path(os.environ.get(VARIABLE) or FILE), Settings)
