@@ -81,10 +81,10 @@ def run_script(script: str, *disks: Path) -> str:
         initrd.write_bytes((folder / "initrd.img").read_bytes() + _newc(more))
         subprocess.run(
             [
-                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512", "-smp", "1"),
+                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-m", "512", "-smp", "1"),
                 *("-nodefaults", "-nic", "none", "-display", "none", "-no-user-config", "-no-reboot"),
                 *("-kernel", folder / "vmlinux", "-initrd", initrd),
-                *("-append", virtual_machine._command_line("run")),
+                *("-cpu", virtual_machine.argument("-cpu"), "-append", virtual_machine.argument("-append")),
                 *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
                 *virtual_machine._disk("snf-root", folder / "root.squashfs", read_only=True),
                 *(

@@ -100,11 +100,11 @@ def run(
         started = time.monotonic()
         done = subprocess.run(
             [
-                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", _argument("-cpu")),
+                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", argument("-cpu")),
                 *("-m", "256", "-smp", "1"),
                 *("-nodefaults", "-nic", "none", "-display", "none", "-no-user-config", "-no-reboot"),
                 *("-kernel", folder / "vmlinux", "-initrd", folder / "initrd.img"),
-                *("-append", _argument("-append").replace("snf.helper=run", f"snf.helper={mode}")),
+                *("-append", argument("-append").replace("snf.helper=run", f"snf.helper={mode}")),
                 *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
                 *("-chardev", f"file,id=channel,path={channel}", "-serial", "chardev:channel"),
                 *_disk("snf-root", folder / "root.squashfs", read_only=True),
@@ -124,7 +124,7 @@ def run(
     return Outcome(messages=messages, console=shown, seconds=seconds, returncode=done.returncode)
 
 
-def _argument(option: str) -> str:
+def argument(option: str) -> str:
     """What the host half passes with this option, except that this launcher must not import another room."""
     lines = (TREE / "tests/golden/snf_image_host/command-tcg-file.txt").read_text().splitlines()
     return lines[lines.index(option) + 1]
