@@ -321,3 +321,4 @@ def test_a_file_system_that_cannot_share_is_refused_in_words(tmp_path: Path) -> 
 
 def test_a_file_system_that_can_share_is_not(site: Site) -> None:
     require_sharing(site.place.root)
+    assert [e for e in os.listdir(site.place.root) if e.startswith(".tmp-sharing")] == []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from snf_lab import host_packages, packages, roots, state
 from snf_lab.apt import AptSettings
 
-from synnefo_light.run import Completed
+from tests.fake_runner import Answer, FakeRunner
 
 CONTROL = """\
 Source: synnefo-light
@@ -44,19 +43,8 @@ def test_every_package_on_the_host_has_its_reason(tmp_path: Path) -> None:
 
 
 def test_a_package_that_was_removed_but_left_its_configuration_is_missing() -> None:
-    def dpkg(
-        argv: Sequence[str | Path],
-        *,
-        stdin: bytes | None = None,
-        ok: Collection[int] = (0,),
-        timeout_s: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> Completed:
-        assert 1 in ok
-        text = b"installed git\nconfig-files fdisk\n"
-        return Completed(argv=tuple(map(str, argv)), returncode=1, stdout=text, stderr=b"no packages found matching x")
-
+    text = b"installed git\nconfig-files fdisk\n"
+    dpkg = FakeRunner(Answer(returncode=1, stdout=text, stderr=b"no packages found matching x"))
     asked = [host_packages.HostPackage(name=name, reason="r") for name in ("git", "fdisk", "x")]
     assert [p.name for p in host_packages.missing(asked, dpkg)] == ["fdisk", "x"]
 

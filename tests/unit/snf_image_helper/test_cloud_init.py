@@ -157,4 +157,7 @@ def test_tasks_that_cloud_init_does_itself_are_skipped(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["personality", "swap", "machine_id", "selinux", "cloud_init"])
 def test_tasks_that_cloud_init_does_not_do_are_done_here(task: str) -> None:
-    must_apply(TASKS[task].INFO, manifest(cloud_init={}), family=OsFamily.LINUX, mounted=True)
+    asked = manifest(cloud_init={})
+    must_apply(TASKS[task].INFO, asked, family=OsFamily.LINUX, mounted=True)
+    with pytest.raises(Skipped, match="not mounted"):
+        must_apply(TASKS[task].INFO, asked, family=OsFamily.LINUX, mounted=False)

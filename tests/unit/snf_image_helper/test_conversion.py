@@ -30,10 +30,14 @@ def hold(said: object, *, kind: SourceFormat = SourceFormat.QCOW2, size: int = 1
 def test_what_qemu_img_says_of_a_whole_image_is_accepted(kind: str) -> None:
     said = json.loads((RECORDED / f"qemu-img-7.2-info-{kind}.json").read_text())
     hold(said, kind=SourceFormat(kind.partition("-")[0]))
+    with pytest.raises(SourceError, match="qemu-img takes the image for"):
+        hold(said, kind=SourceFormat.RAW)
 
 
 def test_a_size_that_is_no_whole_sector_is_rounded_as_qemu_does() -> None:
     hold(QCOW2, size=100663295)
+    with pytest.raises(SourceError, match="sees a disk of 100663296 bytes"):
+        hold(QCOW2, size=100663297)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 import pytest
 from snf_image_helper.actions import RunScript, describe
@@ -14,34 +12,10 @@ from snf_image_helper.jail import KEPT
 from snf_image_helper.tasks import TASKS
 
 from synnefo_light.run import Completed
+from tests.fake_runner import Answer, FakeRunner
 from tests.unit.snf_image_helper.fake_image import fake_image, manifest
 
 SCRIPT = b"#!/bin/sh\necho secret\n"
-
-
-class FakeRunner:
-    """Answers as a script would that ended with `returncode` and printed `out` and `err`."""
-
-    def __init__(self, returncode: int = 0, out: bytes = b"", err: bytes = b"") -> None:
-        self.answer = (returncode, out, err)
-        self.argv: tuple[str, ...] = ()
-        self.stdin: bytes | None = None
-        self.timeout_s = 0.0
-
-    def __call__(
-        self,
-        argv: Sequence[str | Path],
-        *,
-        stdin: bytes | None = None,
-        ok: Collection[int] = (0,),
-        timeout_s: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> Completed:
-        self.argv, self.stdin, self.timeout_s = tuple(map(str, argv)), stdin, timeout_s
-        returncode, out, err = self.answer
-        assert returncode in ok
-        return Completed(argv=self.argv, returncode=returncode, stdout=out, stderr=err)
 
 
 def test_the_script_is_planned_with_what_it_is_told() -> None:
@@ -60,14 +34,16 @@ def test_without_a_script_nothing_is_run() -> None:
 def test_the_script_goes_in_by_standard_input_and_into_its_own_namespaces() -> None:
     runner = FakeRunner()
     run_script(runner, SCRIPT, {}, "/mnt")
-    assert runner.stdin == SCRIPT and b"secret" not in " ".join(runner.argv).encode()
-    assert {"--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--net", "--ipc"} <= {*runner.argv}
-    assert 0 < runner.timeout_s <= 3600
+    (call,) = runner.calls
+    assert call.stdin == SCRIPT and "secret" not in " ".join(call.argv)
+    assert {"--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--net", "--ipc"} <= {*call.argv}
+    assert 0 < call.timeout_s <= 3600
 
 
 def test_what_it_prints_goes_to_the_log_bounded_and_tame(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        run_script(FakeRunner(out=b"\x1b[31mred\n" + b"x" * 5000 + b"\n" + b"line\n" * 1000), b"", {}, "/mnt")
+        words = Answer(stdout=b"\x1b[31mred\n" + b"x" * 5000 + b"\n" + b"line\n" * 1000)
+        run_script(FakeRunner(words), b"", {}, "/mnt")
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "custom task:  [31mred"
     assert len(said) == LOGGED_LINES + 1 and max(map(len, said)) < 500
@@ -81,16 +57,16 @@ def test_of_endless_words_the_first_and_the_last_errors_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runner", "says"),
+    ("answer", "says"),
     [
-        (FakeRunner(3, b"one\n", b"two\n\n"), "the custom task exited with 3: two"),
-        (FakeRunner(1), "the custom task exited with 1: it said nothing"),
-        (FakeRunner(-9, b"x"), "the custom task was killed by SIGKILL: x"),
+        (Answer(returncode=3, stdout=b"one\n", stderr=b"two\n\n"), "the custom task exited with 3: two"),
+        (Answer(returncode=1), "the custom task exited with 1: it said nothing"),
+        (Answer(returncode=-9, stdout=b"x"), "the custom task was killed by SIGKILL: x"),
     ],
 )
-def test_a_script_that_fails_fails_the_deployment_with_its_last_words(runner: FakeRunner, says: str) -> None:
+def test_a_script_that_fails_fails_the_deployment_with_its_last_words(answer: Answer, says: str) -> None:
     with pytest.raises(ImageError) as failed:
-        run_script(runner, SCRIPT, {}, "/mnt")
+        run_script(FakeRunner(answer), SCRIPT, {}, "/mnt")
     assert str(failed.value) == says
 
 

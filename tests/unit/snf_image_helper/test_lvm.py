@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ from snf_image_helper.image import VolumeGroup
 from snf_image_helper.lvm import LogicalVolume, VolumeManager, node_of, parse_report
 from snf_image_helper.partitions import TableError
 
-from synnefo_light.errors import ToolError
-from synnefo_light.run import Completed
+from tests.fake_runner import Answer, FakeRunner
 
 RECORDED = Path(__file__).parents[2] / "data" / "snf_image_helper" / "lvm-2.03.16-fullreport-two-volumes.json"
 DISK = "/dev/vdb"
@@ -103,32 +101,23 @@ class FakeDisks:
         return f"{self.node(serial)}{number or ''}"
 
 
-class Recorder:
-    """Notes each command of lvm without its --config; says what was put into `answers`."""
+class Recorder(FakeRunner):
+    """lvm, which prints what was put into `reported` as its report."""
 
-    def __init__(self, answers: Mapping[str, bytes | ToolError] = {}) -> None:
-        self.said: list[str] = []
-        self.configs: set[str] = set()
-        self.answers = answers
+    def __init__(self, reported: bytes = b"") -> None:
+        super().__init__(lambda words: Answer(stdout=reported if words[1] == "fullreport" else b""))
 
-    def __call__(
-        self,
-        argv: Sequence[str | Path],
-        *,
-        stdin: bytes | None = None,
-        ok: Collection[int] = (0,),
-        timeout_s: float,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> Completed:
-        words = [str(word) for word in argv]
-        assert words[0] == "/usr/sbin/lvm" and words[2] == "--config"
-        self.configs.add(words[3])
-        self.said.append(" ".join([words[1], *words[4:]]) if words[1] != "fullreport" else "fullreport")
-        answer = self.answers.get(words[1], b"")
-        if isinstance(answer, ToolError):
-            raise answer
-        return Completed(argv=tuple(words), returncode=0, stdout=answer, stderr=b"")
+    @property
+    def configs(self) -> set[str]:
+        """What each command was given as its configuration."""
+        assert all(call.argv[0] == "/usr/sbin/lvm" and call.argv[2] == "--config" for call in self.calls)
+        return {call.argv[3] for call in self.calls}
+
+    @property
+    def said(self) -> list[str]:
+        """Each command without it."""
+        words = [call.argv for call in self.calls]
+        return ["fullreport" if w[1] == "fullreport" else " ".join([w[1], *w[4:]]) for w in words]
 
 
 def manager(runner: Recorder, monkeypatch: pytest.MonkeyPatch) -> VolumeManager:
@@ -146,7 +135,7 @@ def test_what_was_activated_is_deactivated_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_tools_see_the_images_disk_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Recorder({"fullreport": report(section())})
+    runner = Recorder(report(section()))
     manager(runner, monkeypatch).report()
     (config,) = runner.configs
     assert 'filter=["a|^/dev/vdb[0-9]*$|", "r|.*|"]' in config
@@ -158,7 +147,7 @@ def test_a_volume_takes_what_is_free_after_its_partitions_grew(
 ) -> None:
     whole = section()
     whole["vg"][0]["vg_free_count"] = free  # type: ignore[index]
-    runner = Recorder({"fullreport": report(whole)})
+    runner = Recorder(report(whole))
     manager(runner, monkeypatch).grow("vg/root", partitions=(2, 3))
     expected = ["pvresize /dev/vdb2", "pvresize /dev/vdb3", "fullreport"]
     assert runner.said == expected + (["lvextend --extents +100%FREE vg/root"] if extends else [])

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from snf_image_helper import answer_file
 from snf_image_helper.answer_file import AnswerFile, items, text_of
 from snf_image_helper.network.answers import DNS, TCPIP, configure
 
 from synnefo_light.manifest import Nic
+from tests.golden.snf_image_helper.cards import CARDS
 
-STATIC = Nic(
-    mac="aa:00:00:00:00:01",
-    ipv4="static",
-    ipv4_address="10.0.0.5/24",
-    ipv4_gateway="10.0.0.1",
-    ipv6="static",
-    ipv6_address="2001:db8::5/64",
-    ipv6_gateway="fe80::1",
-    nameservers=("10.0.0.2", "2001:db8::2"),
-    search=("example.org",),
-)
-ROUTED = Nic(mac="aa:00:00:00:00:02", ipv4="static", ipv4_address="10.9.0.5/32", ipv4_gateway="10.0.0.1")
-DYNAMIC = Nic(mac="aa:00:00:00:00:03", ipv4="dhcp", ipv6="slaac")
+STATIC = CARDS["static"][0]
+ROUTED = replace(CARDS["routed"][0], mac="aa:00:00:00:00:02")
+DYNAMIC = replace(CARDS["dhcp-slaac"][0], mac="aa:00:00:00:00:03")
 
 
 def cards(*nics: Nic, twice: bool = False) -> AnswerFile:
@@ -60,13 +53,16 @@ def test_a_static_card() -> None:
         "dhcp": ("false", "false"),
         "advertised": "false",
         "addresses": ["10.0.0.5/24", "2001:db8::5/64"],
-        "routes": [("0.0.0.0/0", "10.0.0.1"), ("::/0", "fe80::1")],
+        "routes": [("0.0.0.0/0", "10.0.0.1"), ("::/0", "2001:db8::1")],
     }
 
 
 def test_a_routed_card_reaches_its_gateway_first() -> None:
     (card,) = described(cards(ROUTED))
-    assert card["routes"] == [("10.0.0.1/32", "0.0.0.0"), ("0.0.0.0/0", "10.0.0.1")]
+    assert card["routes"] == [
+        *(("169.254.1.1/32", "0.0.0.0"), ("0.0.0.0/0", "169.254.1.1")),
+        *(("2001:db8:1::1/128", "::"), ("::/0", "2001:db8:1::1")),
+    ]
 
 
 def test_a_dynamic_card_has_no_address_of_ours() -> None:
@@ -83,7 +79,7 @@ def test_name_servers_and_domains_in_their_order() -> None:
         ("1", "10.0.0.2"),
         ("2", "2001:db8::2"),
     ]
-    assert [d.text for d in items(component, "DNSSuffixSearchOrder/DomainName")] == ["example.org"]
+    assert [d.text for d in items(component, "DNSSuffixSearchOrder/DomainName")] == ["example.org", "example.net"]
 
 
 def test_a_second_time_nothing_is_doubled() -> None:

@@ -53,14 +53,16 @@ def told(messages: list[Message]) -> bytes:
     return b"".join(encode_message(m, seq=n) for n, m in enumerate(messages, 1))
 
 
-def outcome(raw: bytes, *, skip: frozenset[str] = frozenset()) -> None:
+def outcome(raw: bytes, *, skip: frozenset[str] = frozenset()) -> list[Message]:
+    """What was heard of a deployment that succeeded; raises what `conclude` does."""
     conversation = a_conversation(skip)
-    list(conversation.feed(raw))
+    heard = list(conversation.feed(raw))
     conversation.conclude()
+    return heard
 
 
 def test_a_whole_story_is_success() -> None:
-    outcome(told(story()))
+    assert outcome(told(story())) == story()
 
 
 def test_a_story_told_byte_by_byte_is_success() -> None:
@@ -72,20 +74,21 @@ def test_a_story_told_byte_by_byte_is_success() -> None:
 
 def test_tasks_that_were_left_out_need_not_be_reported() -> None:
     without = frozenset({"network", "swap"})
-    outcome(told(story(without=without)), skip=without)
+    assert outcome(told(story(without=without)), skip=without) == story(without=without)
 
 
 def test_tasks_that_were_left_out_may_be_reported_as_skipped() -> None:
     messages = story(without=frozenset({"swap"}))
     messages.insert(1, TaskSkipped(task="swap", reason="left out"))
-    outcome(told(messages), skip=frozenset({"swap"}))
+    assert outcome(told(messages), skip=frozenset({"swap"})) == messages
 
 
 def test_a_task_may_be_skipped_for_a_reason_also_once_begun() -> None:
     messages: list[Message] = [HELLO, Warned(task=None, text="x")]
     for n, task in enumerate(NAMES):
         messages += ([TaskStarted(task=task)] if n % 2 else []) + [TaskSkipped(task=task, reason="nothing to do")]
-    outcome(told([*messages, DONE]))
+    messages.append(DONE)
+    assert outcome(told(messages)) == messages
 
 
 def changed(change: Callable[[list[Message]], object]) -> bytes:

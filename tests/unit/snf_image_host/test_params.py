@@ -401,9 +401,15 @@ def test_parameters_list_has_a_name_and_a_summary_on_each_line() -> None:
 
 def test_another_family_than_linux_may_be_copied_as_it_is() -> None:
     given = GOOD | {"img_properties": '{"OSFAMILY": "windows", "EXCLUDE_ALL_TASKS": "yes"}'}
-    check_parameters(parse_parameters(given, tasks=ORDER), Settings(), HELPER)
+    parameters = parse_parameters(given, tasks=ORDER)
+    check_parameters(parameters, Settings(), HELPER)
+    assert parameters.properties.skip == {task.name for task in ORDER} - {"convert"}
 
 
 @pytest.mark.parametrize("given", [{"img_passwd": "ä" * 255 + "x"}, {"img_passwd_hash": "*"}, {"img_passwd_hash": "!"}])
 def test_passwords_just_within_the_rules_are_taken(given: dict[str, str]) -> None:
-    check_parameters(parse_parameters(GOOD | given, tasks=ORDER), Settings(), HELPER)
+    parameters = parse_parameters(GOOD | given, tasks=ORDER)
+    check_parameters(parameters, Settings(), HELPER)
+    (password,) = parameters.passwords
+    secret = password.clear or password.hashed
+    assert secret is not None and [secret.reveal()] == [*given.values()]

@@ -140,6 +140,9 @@ def test_a_name_that_no_windows_can_have_is_refused(name: str, why: str) -> None
 @pytest.mark.parametrize("name", ["fifteen-letters", "web1.a-very-long-domain.example.org", "1a"])
 def test_a_name_that_windows_can_have(name: str) -> None:
     check_windows_name(name)
+    asked = parse_parameters(WORDS | {"img_properties": '{"OSFAMILY": "windows"}'}, tasks=ORDER)
+    planned = plan_manifest(env(INSTANCE_NAME=name), asked, Settings(), sizes=[MIB], image=IMAGE, nonce=NONCE)
+    assert planned is not None and planned.hostname == name
 
 
 def test_a_rename_only_writes_the_host_name() -> None:
