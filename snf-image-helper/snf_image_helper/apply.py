@@ -83,6 +83,8 @@ class Machine:
     def _apply_to_disks(self, action: actions.DiskAction) -> None:
         match action:
             case actions.CheckFilesystem(place=place, kind=kind):
+                if kind is FilesystemKind.F2FS:
+                    self.mounts.recover(self.node(place), kind)
                 growing.check(self.runner, self.node(place), kind)
             case actions.GrowFilesystem(place=place, kind=kind):
                 growing.grow(self.runner, self.node(place), kind)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from snf_image_helper.actions import CheckSource, SourceAction, WriteSource
 from snf_image_helper.apply import DISK
-from snf_image_helper.disks import Disks, read_node
+from snf_image_helper.disks import Disks, explained, read_node
 from snf_image_helper.qemu_img import (
     CHECKED,
     ENVIRONMENT,
@@ -131,7 +131,8 @@ def _write_stream(way: Way, progress: OnProgress) -> None:
 
         def read() -> bytes:
             nonlocal read_bytes
-            piece = file.read(min(PIECE, way.source.size - read_bytes))
+            with explained(way.node, "read"):
+                piece = file.read(min(PIECE, way.source.size - read_bytes))
             read_bytes += len(piece)
             return piece
 
@@ -143,13 +144,15 @@ def _write_stream(way: Way, progress: OnProgress) -> None:
                         f"the image goes on behind the end of disk 0, which has {way.limit >> 20} MiB; "
                         "ask for a larger one by --disk 0:size"
                     )
-                for offset, data in not_zero(block):
-                    write_all(target, data, written + offset)
+                with explained(way.target, "written"):
+                    for offset, data in not_zero(block):
+                        write_all(target, data, written + offset)
                 written += len(block)
                 progress(read_bytes, way.source.size)
             if not written:
                 raise SourceError("the image holds not a byte; it cannot be a disk")
-            os.fsync(target)
+            with explained(way.target, "written"):
+                os.fsync(target)
         finally:
             os.close(target)
 

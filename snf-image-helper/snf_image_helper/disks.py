@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from snf_image_helper.syscalls import BLKFLSBUF, BLKRRPART
@@ -76,12 +76,14 @@ class Disks:
 
     def flush(self, serial: str) -> None:
         """All that was written to this disk is on it, and nothing of it is cached, when this returns."""
-        fd = os.open(self.node(serial), os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-            fcntl.ioctl(fd, BLKFLSBUF)
-        finally:
-            os.close(fd)
+        node = self.node(serial)
+        with explained(node, "written"):
+            fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+                fcntl.ioctl(fd, BLKFLSBUF)
+            finally:
+                os.close(fd)
 
     def _partitions(self, serial: str) -> dict[int, Path]:
         """The folders in /sys of the partitions that the kernel sees now, by number."""
@@ -97,6 +99,34 @@ class Disks:
         return {number: int((found[number] / "size").read_text()) for number in numbers if number in found}
 
 
+@contextlib.contextmanager
+def explained(node: str, act: str) -> Iterator[None]:
+    """What the kernel says of a disk that fails, as a sentence: EnvironmentFault for OSError."""
+    try:
+        yield
+    except OSError as e:
+        raise EnvironmentFault(
+            f"a disk that the node gave to the helper VM ({node} there) cannot be {act}: {e.strerror}; "
+            "look into the node's kernel log and at the storage of the disk and of the image"
+        ) from e
+
+
+@contextlib.contextmanager
+def reading(node: str) -> Iterator[Callable[[int, int], bytes]]:
+    """Bytes of a device, by offset and length; fewer at its end. Raises EnvironmentFault."""
+    with explained(node, "read"):
+        fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(offset: int, length: int) -> bytes:
+        with explained(node, "read"):
+            return os.pread(fd, length, offset)
+
+    try:
+        yield read
+    finally:
+        os.close(fd)
+
+
 def size_of_node(node: str) -> int:
     """Bytes of a device."""
     fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
@@ -107,22 +137,21 @@ def size_of_node(node: str) -> int:
 
 
 def read_node(node: str, offset: int, length: int) -> bytes:
-    """Bytes of a device; fewer at its end."""
-    fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(fd, length, offset)
-    finally:
-        os.close(fd)
+    """As `reading`, once."""
+    with reading(node) as read:
+        return read(offset, length)
 
 
 def write_node(node: str, offset: int, data: bytes) -> None:
-    """Write and make durable. Raises OSError; EnvironmentFault when what is read back differs."""
-    fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        written = os.pwrite(fd, data, offset)
-        os.fsync(fd)
-        fcntl.ioctl(fd, BLKFLSBUF)
-        if written != len(data) or os.pread(fd, len(data), offset) != data:
-            raise EnvironmentFault(f"{len(data)} bytes written at {offset} of the disk do not read back the same")
-    finally:
-        os.close(fd)
+    """Write and make durable. Raises EnvironmentFault, also when what is read back differs."""
+    with explained(node, "written"):
+        fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            written = os.pwrite(fd, data, offset)
+            os.fsync(fd)
+            fcntl.ioctl(fd, BLKFLSBUF)
+            back = os.pread(fd, len(data), offset)
+        finally:
+            os.close(fd)
+    if written != len(data) or back != data:
+        raise EnvironmentFault(f"{len(data)} bytes written at {offset} of the disk do not read back the same")

@@ -57,7 +57,7 @@ def _targets(base: str) -> tuple[str, ...]:
 
 def os_release(files: Files) -> dict[str, str]:
     """os-release(5) as far as it is needed: plain values, without or within one pair of quotes."""
-    lines = (text(files, "etc/os-release") or text(files, "usr/lib/os-release") or "").splitlines()
+    lines = (text(files, "etc/os-release") or text(files, "usr/lib/os-release") or "").split("\n")
     pairs = (line.strip().partition("=") for line in lines if not line.lstrip().startswith("#"))
     return {name: value.strip("\"'") for name, _, value in pairs if name}
 
@@ -79,7 +79,7 @@ def encoded(content: str) -> bytes:
 def accounts(files: Files) -> dict[str, Account]:
     """The accounts of /etc/passwd by name, the first of a name. Lines that are not passwd(5)'s are passed over."""
     found: dict[str, Account] = {}
-    for line in (text(files, "etc/passwd") or "").splitlines():
+    for line in (text(files, "etc/passwd") or "").split("\n"):
         fields = line.split(":")
         if len(fields) == 7:
             name, password, _, _, _, home, shell = fields
@@ -107,7 +107,7 @@ def account(files: Files, name: str) -> Account:
 
 def group_ids(files: Files) -> dict[str, int]:
     found: dict[str, int] = {}
-    for line in (text(files, "etc/group") or "").splitlines():
+    for line in (text(files, "etc/group") or "").split("\n"):
         fields = line.split(":")
         number = parse_id(fields[2]) if len(fields) == 4 else None
         if number is not None:
@@ -130,7 +130,7 @@ def sshd_settings(files: Files, keyword: str) -> list[str]:
 
 def _sshd_lines(files: Files) -> Iterator[str]:
     left = INCLUDED_LIMIT
-    for line in (text(files, "etc/ssh/sshd_config") or "").splitlines():
+    for line in (text(files, "etc/ssh/sshd_config") or "").split("\n"):
         words = line.split()
         if words[:1] and words[0].lower() == "match":
             return
@@ -139,7 +139,7 @@ def _sshd_lines(files: Files) -> Iterator[str]:
                 paths = _included(files, pattern)[:left] if left else []
                 left -= min(left, max(len(paths), 1))
                 for path in paths:
-                    for inner in (text(files, path) or "").splitlines():
+                    for inner in (text(files, path) or "").split("\n"):
                         if inner.split()[:1] and inner.split()[0].lower() == "match":
                             break
                         yield inner

@@ -63,7 +63,7 @@ class Mounts:
 def parse_fstab(text: str) -> tuple[FstabLine, ...]:
     """The lines of fstab(5). What is not such a line is passed over."""
     found = []
-    for line in text.splitlines()[:LINES_LIMIT]:
+    for line in text.split("\n", LINES_LIMIT)[:LINES_LIMIT]:
         fields = [_unescaped(field) for field in line.split()]
         if len(fields) >= 3 and not fields[0].startswith("#"):
             options = tuple(fields[3].split(",")) if len(fields) > 3 else ()

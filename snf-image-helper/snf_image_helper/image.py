@@ -22,6 +22,10 @@ class ImageError(PeerError):
     """The image's files are not as they should be; the message names the path as the image sees it."""
 
 
+class TooLarge(ImageError):
+    """A file of the image is larger than what is read of one."""
+
+
 class RootPath(str):
     """A path inside the image, relative to its root: "etc/hostname". Shown as the image's users know it."""
 

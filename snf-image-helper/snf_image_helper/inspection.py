@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from snf_image_helper.apply import DISK, Machine
@@ -18,7 +16,7 @@ from snf_image_helper.candidates import (
     root_subvolume,
     system_of,
 )
-from snf_image_helper.disks import size_of_node
+from snf_image_helper.disks import reading, size_of_node
 from snf_image_helper.filesystems import look
 from snf_image_helper.image import (
     Block,
@@ -31,9 +29,9 @@ from snf_image_helper.image import (
     Root,
     VolumeGroup,
 )
-from snf_image_helper.modules import has_filesystem
-from snf_image_helper.partitions import SECTOR, Reader, Table, TableError, parse_table
-from synnefo_light.errors import EnvironmentFault
+from snf_image_helper.partitions import SECTOR, Table, TableError, parse_table
+from synnefo_light.errors import Error
+from synnefo_light.log import logger
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import OsFamily
 
@@ -79,38 +77,30 @@ def _choose(machine: Machine, blocks: Sequence[Block], manifest: Manifest) -> Fo
     possible = candidates(blocks, family)
     if not possible:
         raise TableError(refusal(blocks, family))
-    possible = tuple(b for b in possible if _is_mountable(b, manifest))
-    if not possible:
-        raise TableError(
-            "the root file system is f2fs, which this helper VM's kernel cannot mount; "
-            "leave its files alone with EXCLUDE_MOUNTED_TASKS=yes"
-        )
     if not must_be_looked_at(possible):
         (first, *_) = possible
         assert first.filesystem is not None
         return Found(place=first.place, family=family or family_of(first.filesystem))
+    closed = ""
     for block in possible[:CANDIDATES_LIMIT]:
-        if (seen := _system_on(machine, block)) is not None:
+        try:
+            seen = _system_on(machine, block)
+        except Error as e:  # another place may hold the system
+            logger.warning("no look at %s: %s", block.place, e)
+            closed = closed or f"; {block.place} could not be looked at: {e}"
+            continue
+        if seen is not None:
             return Found(place=block.place, family=family or seen[0], subvolume=seen[1])
-    raise TableError(refusal(blocks, family))
-
-
-def _is_mountable(block: Block, manifest: Manifest) -> bool:
-    """f2fs alone is not in each kernel of Debian."""
-    kind = block.filesystem.kind if block.filesystem is not None else None
-    return kind is not FilesystemKind.F2FS or "mount" in manifest.skip or has_filesystem("f2fs")
+    raise TableError(refusal(blocks, family) + closed)
 
 
 def _system_on(machine: Machine, block: Block) -> tuple[OsFamily, str] | None:
-    """The family of the system on a file system, and the subvolume it is in; None if there is none."""
+    """The family of the system on a file system, and the subvolume it is in; None if there is none. Raises Error."""
     filesystem = block.filesystem
     assert filesystem is not None
     if filesystem.kind in (FilesystemKind.UFS, FilesystemKind.ZFS):
         return OsFamily.FREEBSD, ""
-    try:
-        machine.mount(block.place, filesystem.kind, read_only=True)
-    except EnvironmentFault:
-        return None
+    machine.mount(block.place, filesystem.kind, read_only=True)
     try:
         assert machine.root is not None
         if filesystem.kind is FilesystemKind.BTRFS:
@@ -155,16 +145,6 @@ def survey_volumes(machine: Machine) -> tuple[tuple[VolumeGroup, ...], tuple[Blo
                 content = look(read, start=0, size=volume.size)
             blocks.append(Block(place=Place(volume=volume.name), size=volume.size, content=content))
     return report.groups, tuple(blocks)
-
-
-@contextmanager
-def reading(node: str) -> Iterator[Reader]:
-    """Bytes of a device; fewer at its end."""
-    fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield lambda offset, length: os.pread(fd, length, offset)
-    finally:
-        os.close(fd)
 
 
 def snapshot(machine: Machine, *, root: Found, today: int) -> Image:

@@ -16,6 +16,7 @@ import stat
 import sys
 
 from snf_image_helper import syscalls
+from snf_image_helper.mount_points import mount_points
 from snf_image_helper.syscalls import MS_BIND, MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 
 SCRIPT = "/tmp/snf-image-custom-task"  # noqa: S108 - in a new tmpfs that nobody else sees
@@ -42,8 +43,10 @@ def main() -> None:
 
 
 def _enter(folder: str) -> None:
-    """Make the mount at `folder` the root; its programs may run. pivot_root(2) has the trick with "."."""
-    syscalls.mount("none", folder, "none", flags=MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOATIME)
+    """Make the mount at `folder` the root; its programs may run, and those of the image's other file systems below it,
+    as of a separate /usr. pivot_root(2) has the trick with "."."""
+    for point in mount_points(folder):
+        syscalls.mount("none", point, "none", flags=MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOATIME)
     os.chdir(folder)
     syscalls.pivot_root(".", ".")
     syscalls.detach(".")

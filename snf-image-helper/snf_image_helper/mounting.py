@@ -14,9 +14,11 @@ from pathlib import Path
 
 from snf_image_helper.image import FilesystemKind, ImageError, RootPath
 from snf_image_helper.modules import load
+from snf_image_helper.mount_points import mount_points
 from snf_image_helper.rootfs import RootFs
 from snf_image_helper.syscalls import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, mount, umount
 from synnefo_light.errors import EnvironmentFault
+from synnefo_light.log import logger
 
 MOUNT_POINT = "/mnt"
 FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
@@ -38,7 +40,6 @@ class MountStack:
 
     def __init__(self) -> None:
         self.root: RootFs | None = None
-        self._below: list[str] = []
         self._ended: Callable[[], None] | None = None
 
     def mount_root(self, node: str, kind: FilesystemKind, *, subvolume: str = "", read_only: bool = False) -> None:
@@ -46,6 +47,19 @@ class MountStack:
         options = (LOOK_OPTIONS if read_only else OPTIONS).get(kind, "")
         _mount(node, MOUNT_POINT, kind, subvolume=subvolume, options=options, flags=MS_RDONLY if read_only else 0)
         self.root = RootFs(MOUNT_POINT)
+
+    def recover(self, node: str, kind: FilesystemKind) -> None:
+        """Have the kernel do what a crash left to do, which the tools of f2fs cannot: what was synced after the last
+        checkpoint is lost once resize.f2fs has written a new one (Documentation/filesystems/f2fs.rst).
+
+        A file system that cannot be mounted stays as it is: its checker comes next, and the real mount says why.
+        """
+        try:
+            _mount(node, MOUNT_POINT, kind, subvolume="", options="", flags=0)
+        except EnvironmentFault as e:
+            logger.warning("%s; it is checked first", e)
+        else:
+            umount(MOUNT_POINT)
 
     def take_root(self, *, ended: Callable[[], None]) -> None:
         """A program has mounted the root; after it is unmounted `ended` waits until that program has."""
@@ -63,18 +77,22 @@ class MountStack:
             _mount(node, place, kind, subvolume=subvolume, options=options, flags=0, shown=f" for {point}")
         finally:
             os.close(folder)
-        self._below.append(real)
         self.root.cross_into(real)
 
     def umount(self) -> bool:
-        """Unmount all. A second call does nothing and returns False."""
+        """Unmount all, where it is by now: a custom task can have renamed a folder above a mount point.
+
+        A second call does nothing and returns False. Raises EnvironmentFault.
+        """
         if self.root is None:
             return False
         self.root.close()
         self.root = None
-        while self._below:
-            umount(self._below.pop())
-        umount(MOUNT_POINT)
+        for point in reversed(mount_points(MOUNT_POINT)):
+            try:
+                umount(point)
+            except OSError as e:
+                raise EnvironmentFault(f"the image cannot be unmounted: {e.strerror}") from e
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from snf_image_helper.image import Entry, ImageError, Kind, RootPath
+from snf_image_helper.image import Entry, ImageError, Kind, RootPath, TooLarge
 from snf_image_helper.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 
 INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
@@ -110,7 +110,7 @@ class RootFs:
                 os.close(folder)
 
     def read(self, path: RootPath, *, limit: int = READ_LIMIT) -> bytes | None:
-        """The whole content of a regular file; None if there is none. Raises ImageError over `limit` bytes."""
+        """The whole content of a regular file; None if there is none. Raises TooLarge over `limit` bytes."""
         with _explained(path), self._place(path) as place:
             if place is None or place.found is None:
                 return None
@@ -120,7 +120,7 @@ class RootFs:
                 _must_be_regular(path, os.fstat(fd))
                 content = file.read(limit + 1)
             if len(content) > limit:
-                raise ImageError(f"{path} of the image has over {limit} bytes, more than such a file may have")
+                raise TooLarge(f"{path} of the image has over {limit} bytes, more than such a file may have")
             return content
 
     @contextlib.contextmanager

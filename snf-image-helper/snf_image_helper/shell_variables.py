@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 def set_variables(text: str, variables: Mapping[str, str]) -> str:
     """The text with each variable set once: in place of its last assignment, or at the end. Values are put in double
-    quotes; they must hold nothing that a shell would expand there."""
-    lines = text.splitlines()
+    quotes; they must hold nothing that a shell would expand there. Only a newline ends a line, as for a shell."""
+    lines = text.removesuffix("\n").split("\n") if text else []
     for name, value in variables.items():
         assert not set(value) & set('"$`\\\n'), value
         at = [n for n, line in enumerate(lines) if line.lstrip().startswith(f"{name}=")]

@@ -1,7 +1,7 @@
 """Deploy an image onto an instance's disks, or give an instance its new name inside.
 
     lock ─ plan ─ open the disks ─ look at the helper and choose KVM or TCG ─ open the image ─ check its size
-        ─ copy ─ helper VM ─ fsync ─ done
+        ─ check it if an old system is there and it is a file ─ copy ─ helper VM ─ fsync ─ done
 
 Commit point: the return of `create`. A failure before it, SIGTERM included, sees the VM dead and may wipe the first and
 last MiB of disk 0, so that what is there cannot boot:
@@ -109,6 +109,9 @@ def create(
             if env.reinstall:
                 undo.callback(_wipe, targets[0], state)
 
+        if source is not None and env.reinstall and not parameters.converts:
+            reporter.step = "copy"
+            intake.check_first(source, parameters, settings, signature=signature)
         copied = _bring(source, targets[0], parameters, settings, signature, reporter, writing)
         copy_ms = _ms(brought) if source is not None else 0
         if source is not None:

@@ -33,6 +33,10 @@ NIC_KEYS: Final[Mapping[str, str]] = {
     "tags": "NETWORK_TAGS",
 }
 
+NIC_HELP: Final = (
+    "network card, of the MAC aa:00:00:00:00:00 (the next ends in 01) if none is given; may be given again"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
@@ -47,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hostname", default="instance", metavar="NAME", help="name of the instance")
     parser.add_argument("--variant", default="default", metavar="NAME", help="variant of the OS definition")
     keys = ",".join(f"{key}=..." for key in ("mac", "ip", "subnet", "gateway"))
-    parser.add_argument("--nic", action="append", default=[], metavar=keys, help="network card; may be given again")
+    parser.add_argument("--nic", action="append", default=[], metavar=keys, help=NIC_HELP)
 
 
 def environment(arguments: argparse.Namespace, disks: Sequence[Disk]) -> OsEnv:

@@ -1,6 +1,7 @@
 """From the image's source to where it is needed: onto disk 0, or, when it must be converted, before the helper VM.
 
     raw            source ─► copy ─► disk 0                      extdump, ntfsdump: behind an MBR of ours
+          file     checked before a reinstall, and again while it is copied
     else  file     source, read-only ─► VM (snf-source)          read here only for a checksum or a signature
           http…    source ─► nameless file in staging_dir ─► VM
 
@@ -61,6 +62,17 @@ def checks_of(parameters: Parameters, settings: Settings, signature: bytes | Non
 def lead_of(image_format: ImageFormat) -> int:
     """Bytes that stand before the image on the disk."""
     return 0 if image_format is ImageFormat.DISKDUMP else LEAD
+
+
+def check_first(source: OpenImage, parameters: Parameters, settings: Settings, *, signature: bytes | None) -> None:
+    """Read a raw image of the image folder once more than its copy does, so that a wrong one is known before an old
+    system is overwritten. What a server sends comes once, and is checked while it is copied. Raises Error.
+    """
+    if isinstance(source, OpenFile):
+        with checks_of(parameters, settings, signature) as checks:
+            if checks:
+                for _ in checked(source.chunks(), size=source.size, checks=checks, progress=lambda done, total: None):
+                    pass
 
 
 def copy_image(

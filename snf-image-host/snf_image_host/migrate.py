@@ -21,6 +21,8 @@ from synnefo_light.log import escape
 Value = str | int | list[str]
 
 _NAME = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=")
+#: MiB that snf-image gave its helper when nobody said anything.
+OLD_MEMORY: Final = 512
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -45,7 +47,11 @@ class OldConfigError(ConfigError):
 
 
 def parse_assignments(text: str, *, name: str) -> list[Assignment]:
-    """The assignments of a file, the last of a name counts. Raises OldConfigError naming file and line."""
+    """The assignments of a file, the last of a name counts; its lines may end as those of Windows do.
+
+    Raises OldConfigError naming file and line.
+    """
+    text = text.replace("\r\n", "\n")
     found: dict[str, Assignment] = {}
     position = 0
     while position < len(text):
@@ -193,6 +199,12 @@ def _limits(value: str) -> dict[str, Value]:
     return {"kvm_limit_s": int(match[1]) * _UNITS[match[2]]} if match else {}
 
 
+def _memory(value: str) -> dict[str, Value]:
+    """Ours needs less than the old helper; what somebody gave it beyond the usual was for large file systems."""
+    given = int(value) if re.fullmatch(r"[0-9]{1,6}", value) else 0
+    return {"memory_mib": given} if given > OLD_MEMORY else {}
+
+
 def _lone_nic(value: str) -> dict[str, Value]:
     words = set(value.split("+")) - {""}
     by_ipv6 = {"dhcpv6": "dhcp", "slaac": "slaac", "slaac_dhcp": "slaac"}
@@ -207,8 +219,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "HELPER_SOFT_TIMEOUT": Rule(take=_limits, remark="the limit under KVM; tcg_limit_s is the one without"),
     "HELPER_HARD_TIMEOUT": Rule(remark="not needed: at the limit the helper VM is killed at once", needless=True),
     "HELPER_USER": Rule(take=_as("user"), remark="the package has a user of its own, snf-image, which is better"),
-    "HELPER_MEMORY": Rule(remark="not needed: the helper VM is another one, see memory_mib", needless=True),
-    "HELPER_DIR": Rule(remark="not needed: the helper VM comes with the package", needless=True),
+    "HELPER_MEMORY": Rule(
+        take=_memory, remark=f"only more than the {OLD_MEMORY} MiB of before is carried over", needless=True
+    ),
+    "HELPER_DIR": Rule(
+        remark="not needed: the helper VM is another one and comes with its package; see helper_dir", needless=True
+    ),
     "HELPER_DEBUG": Rule(remark="there is no shell in the helper VM; see snf-image report, and gnt-instance --debug"),
     "IMAGE_DEBUG": Rule(remark="not needed: give --debug to gnt-instance", needless=True),
     "CLOUD_INIT_DEBUG": Rule(remark="cannot be carried over: give user-data that sets cloud-init's logging"),

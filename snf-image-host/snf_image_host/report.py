@@ -168,7 +168,10 @@ def _is_shown(given: str) -> bool:
 
 
 def _without_keys(address: str) -> str:
-    """A query and what stands before an @ may be a key; a name or a path is none."""
+    """A query and what stands before an @ may be a key; a name or a path of the image folder is none."""
+    scheme, colon, _ = address.partition(":")
+    if not colon or scheme.lower() in ("local", "file"):
+        return escape(address, limit=TEXT)
     try:
         parts = urlsplit(address)
         host = parts.netloc.rpartition("@")[2]

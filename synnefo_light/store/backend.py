@@ -20,7 +20,6 @@ Promises that everything above leans on:
 from __future__ import annotations
 
 import enum
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +37,6 @@ Version = NewType("Version", str)
 #: Seconds since 1970 by the backend's own clock (`Backend.now`), the one that objects get their age from.
 Instant = NewType("Instant", float)
 
-SHARDS = 256
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:@-]{0,199}")
 
@@ -69,7 +67,7 @@ LIMIT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One object of a listing. `touched`: when it was created or last made young."""
+    """One object. `touched`: when it was created or last made young."""
 
     key: str
     size: int
@@ -142,10 +140,10 @@ class Backend(Protocol):
     def touch(self, kind: Kind, key: str) -> None:
         """Make it young, unless it is younger than half the grace. Raises Absent: then it must be created again."""
 
-    def keys(self, kind: Kind, shard: int) -> Iterator[Found]:
-        """All of a kind in one of the 256 shards (`shard_of`), in no order. What comes or goes meanwhile may be missed.
+    def keys(self, kind: Kind) -> Iterator[str]:
+        """All of a kind, in no order. What comes or goes meanwhile may be missed, what stays is not.
 
-        A record's `size` and `touched` are given as well. Things that are not ours are left out; see `strays`.
+        Things that are not ours are left out; see `strays`. Raises StoreFault when a part cannot be listed.
         """
 
     def retire(self, kind: Kind, key: str, *, untouched_since: Instant) -> bool:
@@ -179,13 +177,6 @@ class Backend(Protocol):
 
     def sweep_leftovers(self, *, untouched_since: Instant) -> int:
         """Remove for good what dead writers and `retire` left before that instant; how many objects went."""
-
-
-def shard_of(kind: Kind, key: str) -> int:
-    """0 to 255: the first byte of the hash that names an object; of the SHA-256 of the key for a record."""
-    if kind in IMMUTABLE:
-        return int(key[:2], 16)
-    return hashlib.sha256(key.encode()).digest()[0]
 
 
 def check_key(kind: Kind, key: str) -> None:

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from synnefo_light.records import RecordError, dump_json, parse_json
 from synnefo_light.store import pins
-from synnefo_light.store.backend import LIMIT, SHARDS, Kind, Version, check_key
+from synnefo_light.store.backend import LIMIT, Kind, Version, check_key
 from synnefo_light.store.errors import Absent, Conflict, Corrupt
 from synnefo_light.store.formats import encode_record, parse_record
 from synnefo_light.store.identity import MAP_SIZE_LIMIT, MapId, parse_map_id
@@ -94,12 +94,11 @@ def load(store: Store, name: str) -> Named:
 
 def listing(store: Store) -> Iterator[Named]:
     """All names, in no order. Raises Corrupt at one that cannot be read; who must see the rest uses `backend.keys`."""
-    for shard in range(SHARDS):
-        for found in store.backend.keys(Kind.NAME, shard):
-            try:
-                yield load(store, found.key)
-            except Absent:
-                continue
+    for key in store.backend.keys(Kind.NAME):
+        try:
+            yield load(store, key)
+        except Absent:
+            continue
 
 
 def publish(store: Store, name: str, entry: Entry, *, under: Held | None, over: Named | None = None) -> Named:

@@ -47,7 +47,7 @@ def test_each_mutation_is_made_the_same_again_and_differs_from_the_base(kind: st
         assert made[0] == made[1] != good and any(good), f"{kind} {region}"
 
 
-@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+@pytest.mark.parametrize("kind", ["xfs", "btrfs", "f2fs"])
 def test_a_checksum_that_is_made_right_again_is_the_makers(kind: str) -> None:
     """Else every mutation would be refused for its checksum, and nothing behind it tried."""
     base = mutations.base_disk(kind)
@@ -61,10 +61,10 @@ def test_a_checksum_that_is_made_right_again_is_the_makers(kind: str) -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize("kind", sorted({"ext4", "xfs", "btrfs", "vfat"}))
+@pytest.mark.parametrize("kind", sorted({"ext4", "xfs", "btrfs", "f2fs", "vfat"}))
 def test_the_same_disk_without_damage_is_deployed(kind: str) -> None:
-    """The control: nothing else about these images stops a deployment. NTFS has no Windows on it, and Debian's cloud
-    kernel no f2fs: theirs are refused for that."""
+    """The control: nothing else about these images stops a deployment. NTFS has no Windows on it: it is refused for
+    that."""
     helper = real_helper()
     assert helper is not None, "there is no image of the helper VM"
     verdict = attempt(dataclasses.replace(mutations.good(kind), must="succeed"), helper=helper)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, MakeFolder, WriteFile
+from snf_image_helper.actions import Action, WriteFile
 from snf_image_helper.distribution import has_systemd
+from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Files, RootPath
 from snf_image_helper.network.aside import plan_copy
 from snf_image_helper.network.cards import HEADER, Gateway, configured, gateways, name_of
@@ -33,7 +34,7 @@ def plan_ifupdown(files: Files, nics: Sequence[Nic]) -> list[Action]:
     actions = plan_interfaces(files, render_interfaces(nics))
     if has_systemd(files):
         wait = WriteFile(path=DROP_IN / "snf-image.conf", content=(HEADER + WAIT_FOR_CARDS).encode(), mode=0o644)
-        actions += [MakeFolder(path=DROP_IN), wait]
+        actions += [*plan_folders(files, DROP_IN), wait]
     return actions
 
 

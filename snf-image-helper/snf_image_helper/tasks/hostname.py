@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, WriteFile
+from snf_image_helper.actions import Action, Warn, WriteFile
 from snf_image_helper.distribution import encoded, is_file, text
-from snf_image_helper.image import Files, Image, RootPath
+from snf_image_helper.image import Files, Image, RootPath, TooLarge
 from snf_image_helper.shell_variables import set_variables
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import Phase, TaskInfo
@@ -27,8 +27,16 @@ INFO = TaskInfo(
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     files, name = image.files, manifest.hostname
     own = WriteFile(path=RootPath("etc/hostname"), content=f"{name}\n".encode())
-    hosts = encoded(render_hosts(text(files, "etc/hosts"), name))
-    return [own, *_older_places(files, name), WriteFile(path=RootPath("etc/hosts"), content=hosts)]
+    return [own, *_older_places(files, name), _hosts(files, name)]
+
+
+def _hosts(files: Files, name: str) -> Action:
+    """A list of a million blocked names is no reason to fail: the name is resolved without /etc/hosts too."""
+    try:
+        old = text(files, "etc/hosts")
+    except TooLarge as e:
+        return Warn(text=f"{e}; it is left as it is, without the instance's name")
+    return WriteFile(path=RootPath("etc/hosts"), content=encoded(render_hosts(old, name)))
 
 
 def _older_places(files: Files, name: str) -> list[Action]:
@@ -39,7 +47,7 @@ def _older_places(files: Files, name: str) -> list[Action]:
     for path, variable in (("etc/sysconfig/network", "HOSTNAME"), ("etc/conf.d/hostname", "hostname")):
         # SUSE's /etc/sysconfig/network is a folder.
         old = text(files, path) if is_file(files, RootPath(path)) else None
-        if old is not None and any(line.lstrip().startswith(f"{variable}=") for line in old.splitlines()):
+        if old is not None and any(line.lstrip().startswith(f"{variable}=") for line in old.split("\n")):
             actions.append(WriteFile(path=RootPath(path), content=encoded(set_variables(old, {variable: name}))))
     return actions
 

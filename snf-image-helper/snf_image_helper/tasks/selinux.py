@@ -37,7 +37,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
 def selinux_mode(files: Files) -> str | None:
     """SELINUX= of /etc/selinux/config, the last one; None without SELinux."""
     mode = None
-    for line in (text(files, "etc/selinux/config") or "").splitlines():
+    for line in (text(files, "etc/selinux/config") or "").split("\n"):
         name, _, value = line.partition("=")
         if name.strip() == "SELINUX":
             mode = value.strip().lower()[:20]

@@ -24,6 +24,8 @@ INFO = TaskInfo(
 #: Where swapon(8) takes a file that was allocated and not written.
 TAKE_FILES = frozenset({*(kind for kind in FilesystemKind if kind.is_ext), FilesystemKind.XFS, FilesystemKind.BTRFS})
 FILE = RootPath("swapfile")
+#: Of swap on a disk of its own, which is made anew each time: a line of fstab that an earlier run wrote stays true.
+LABEL = "snf-image-swap"
 
 
 def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
@@ -37,9 +39,9 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         line = f"{FILE} none swap sw 0 0"
     else:
         make = _space(image, manifest, manifest.swap, identity)
-        line = f"UUID={identity} none swap sw 0 0"
+        line = f"{f'LABEL={make.label}' if make.label else f'UUID={identity}'} none swap sw 0 0"
     fstab = text(image.files, "etc/fstab") or ""
-    if line in fstab.splitlines():
+    if line in fstab.split("\n"):
         return [make]
     start = fstab if not fstab or fstab.endswith("\n") else f"{fstab}\n"
     return [make, WriteFile(path=RootPath("etc/fstab"), content=encoded(f"{start}{line}\n"))]
@@ -69,4 +71,4 @@ def _space(image: Image, manifest: Manifest, swap: Swap, identity: str) -> MakeS
         partition = partition_of(image.table, number) if image.table is not None else None
         if partition is None or partition.kind not in (SWAP_GPT, SWAP_MBR):
             raise ImageError(f"partition {number} is not a swap partition; the task partition_table makes it")
-    return MakeSwap(disk=disk, partition=number, uuid=identity)
+    return MakeSwap(disk=disk, partition=number, uuid=identity, label=LABEL if number is None else "")

@@ -134,6 +134,8 @@ def file_name(source: ImageSource) -> str:
 
 def _check_ftp(url: str) -> str:
     check_url(url, FTP)
+    if "?" in url or "#" in url:
+        raise ValueError(f"'{shown(url)}' has a ? or #, which mean nothing to FTP; in a file's name write %3F and %23")
     path = unquote_to_bytes(urlsplit(url).path)
     if not path.strip(b"/"):
         raise ValueError(f"'{shown(url)}' names no file")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,18 @@ def btrfs(path: Path) -> Regions:
 def f2fs(path: Path) -> Regions:
     head = _read(path, 1024, 1024)
     checkpoint, sit, nat = struct.unpack_from("<III", head, 76)
+    packs = (checkpoint * 4096, (checkpoint + 512) * 4096)
     return {
         "superblock": Region(offset=1024, length=512),
         "groups": Region(offset=sit * 4096, length=4096),
         "directory": Region(offset=nat * 4096, length=4096),
-        "journal": Region(offset=checkpoint * 4096, length=4096),
+        "journal": Region(offset=max(packs, key=_f2fs_version(path)), length=4096, seal=_seal_f2fs),
     }
+
+
+def _f2fs_version(path: Path) -> Callable[[int], int]:
+    """Of a checkpoint: of the two, the kernel takes the newer one."""
+    return lambda offset: int.from_bytes(_read(path, offset, 8), "little")
 
 
 def vfat(path: Path) -> Regions:
@@ -136,6 +143,13 @@ def _read(path: Path, offset: int, length: int) -> bytes:
 def _seal_btrfs(block: bytearray) -> None:
     """CRC-32C over all but the first 32 bytes, which hold it."""
     block[:32] = struct.pack("<I", crc32c(bytes(block[32:]))).ljust(32, b"\0")
+
+
+def _seal_f2fs(block: bytearray) -> None:
+    """A checkpoint's CRC-32, begun with the magic and not inverted (f2fs_crc32 in fs/f2fs/f2fs.h), where it says."""
+    at = min(int.from_bytes(block[164:168], "little"), len(block) - 4)
+    value = zlib.crc32(block[:at], 0xF2F52010 ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
+    block[at : at + 4] = struct.pack("<I", value)
 
 
 def _seal_xfs(at: int) -> Callable[[bytearray], None]:

@@ -17,11 +17,11 @@ JAIL = "from snf_image_helper.jail import main; main()"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 
-def jailed(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+def jailed(folder: Path, script: str, *, outside: str = OUTSIDE) -> subprocess.CompletedProcess[str]:
     """Run a script in the jail, from a mount namespace of its own so that nothing of this machine changes."""
     return subprocess.run(
         [
-            *("unshare", "--mount", "--propagation", "private", "sh", "-ec", OUTSIDE, "sh", folder),
+            *("unshare", "--mount", "--propagation", "private", "sh", "-ec", outside, "sh", folder),
             *(*UNSHARE, sys.executable, "-B", "-c", JAIL, folder),
         ],
         input=script,
@@ -36,6 +36,14 @@ def jailed(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
 def test_a_script_runs_with_its_environment_and_status(tmp_path: Path) -> None:
     done = jailed(tmp_path, "echo $A; pwd; id -u; cat; exit 3\n")
     assert (done.returncode, done.stdout) == (3, "b\n/\n0\n"), done.stderr
+
+
+def test_programs_of_a_file_system_below_the_root_run_too(tmp_path: Path) -> None:
+    """As of a separate /usr, which is mounted noexec like all of an image."""
+    below = 'mount --bind /usr/bin "$1/mnt"; mount -o remount,bind,nosuid,nodev,noexec "$1/mnt"; '
+    outside = OUTSIDE.replace("shift; ", f'{below}! "$1/mnt/id" 2>&-; shift; ')
+    done = jailed(tmp_path, "/mnt/id -u\n", outside=outside)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 def test_the_first_line_names_the_program(tmp_path: Path) -> None:

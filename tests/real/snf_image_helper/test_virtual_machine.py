@@ -194,7 +194,7 @@ def test_without_mount_no_file_is_touched(tmp_path: Path) -> None:
             "password",
             "shadow",
         ),
-        ({"etc/hosts": File(content="x" * (2 << 20))}, {}, "hostname", "/etc/hosts of the image has over"),
+        ({"etc/fstab": File(content="#" * (2 << 20))}, {}, "mount_others", "/etc/fstab of the image has over"),
         ({}, {"root_partition": 7}, None, "ROOT_PARTITION is 7, but the image has the partitions 1"),
         ({}, {"helper_version": "9.9"}, None, "the host speaks to helper 9.9"),
         ({}, {"os_family": "windows"}, None, "family windows"),

@@ -121,10 +121,25 @@ def test_a_reinstall_without_the_keyring_that_it_needs_leaves_the_old_system(nod
     assert hashlib.sha256(disk.read_bytes()).digest() == before
 
 
+def test_a_reinstall_from_a_wrong_file_leaves_the_old_system(node: Fake) -> None:
+    image = node.image()
+    disk = node.disk(pattern=OLD)
+    before = hashlib.sha256(disk.read_bytes()).digest()
+    done = node.create(disk, INSTANCE_REINSTALL="1", img_checksum="sha256:" + "0" * 64)
+    assert done.returncode == 4 and "the image's SHA-256 is" in done.sentence, done.output
+    assert "its disk was not touched" in done.sentence
+    assert hashlib.sha256(disk.read_bytes()).digest() == before
+    right = hashlib.sha256(image.read_bytes()).hexdigest()
+    done = node.create(disk, INSTANCE_REINSTALL="1", img_checksum=f"sha256:{right}")
+    assert done.returncode == 0, done.output
+    compare(image, disk)
+
+
 def test_a_reinstall_that_fails_after_the_copy_began_cannot_boot(node: Fake) -> None:
     node.image()
     disk = node.disk(pattern=OLD)
-    done = node.create(disk, INSTANCE_REINSTALL="1", img_checksum="sha256:" + "0" * 64)
+    node.behave("early-exit")
+    done = node.create(disk, INSTANCE_REINSTALL="1")
     assert done.returncode == 4 and "both ends of its disk were wiped" in done.sentence, done.output
     subprocess.run(["cmp", "--bytes=1048576", str(disk), "/dev/zero"], check=True, timeout=10)
 

@@ -104,16 +104,20 @@ def test_the_signature_and_the_checksum_may_both_be_asked_for(signed: Fake) -> N
     assert done.returncode == 4 and "the image's SHA-256 is" in done.sentence, done.output
 
 
-def test_one_changed_byte_wipes_the_disk(signed: Fake) -> None:
+@pytest.mark.parametrize("reinstall", ["0", "1"])
+def test_one_changed_byte_wipes_the_disk_unless_an_old_system_is_on_it(signed: Fake, reinstall: str) -> None:
     with open(signed.images / "small.raw", "r+b") as file:
         file.seek(4 << 20)
         byte = file.read(1)
         file.seek(4 << 20)
         file.write(bytes((byte[0] ^ 1,)))
     disk = signed.disk(pattern=OLD)
-    done = signed.create(disk, img_signature="small.raw.sig", INSTANCE_REINSTALL="1")
+    done = signed.create(disk, img_signature="small.raw.sig", INSTANCE_REINSTALL=reinstall)
     assert done.returncode == 4, done.output
     assert "signature (img_signature) is not good: the bytes are not those that were signed" in done.sentence
+    if reinstall == "1":
+        assert "its disk was not touched" in done.sentence and disk.read_bytes()[: len(OLD)] == OLD
+        return
     assert "both ends of its disk were wiped" in done.sentence
     subprocess.run(["cmp", "--bytes=1048576", str(disk), "/dev/zero"], check=True, timeout=10)
 

@@ -6,8 +6,9 @@ import posixpath
 import struct
 from collections.abc import Mapping
 
-from snf_image_helper.image import Entry, Filesystem, FilesystemKind, Image, ImageError, Kind, Root, RootPath
+from snf_image_helper.image import Entry, Filesystem, FilesystemKind, Image, ImageError, Kind, Root, RootPath, TooLarge
 from snf_image_helper.partitions import LINUX_MBR, SECTOR, Partition, Table
+from snf_image_helper.rootfs import READ_LIMIT
 
 from synnefo_light.manifest import Manifest
 from synnefo_light.records import build
@@ -62,7 +63,10 @@ class FakeFiles:
         what = self._tree.get(self._follow(path))
         if (entry := self.entry(path)) is not None and entry.kind is Kind.FOLDER:
             raise ImageError(f"{path} of the image is a folder, a regular file is needed there")
-        return what.encode() if isinstance(what, str) else what if isinstance(what, bytes) else None
+        content = what.encode() if isinstance(what, str) else what if isinstance(what, bytes) else None
+        if content is not None and len(content) > READ_LIMIT:
+            raise TooLarge(f"{path} of the image has over {READ_LIMIT} bytes, more than such a file may have")
+        return content
 
     def names(self, path: RootPath) -> tuple[str, ...]:
         return tuple(sorted(p.name for p in (*self._tree, *self._folders) if p.parent == path and p.name))

@@ -47,6 +47,16 @@ def test_partitions_are_found_by_their_number_as_they_are_now(sysfs: Path) -> No
     assert found.partition_node("snf-disk0", 2) == "/dev/vdb2"
 
 
+def test_a_disk_that_cannot_be_read_is_said_so() -> None:
+    """/proc/self/mem has a hole at its beginning, and EIO is what a disk with bad sectors answers."""
+    with pytest.raises(EnvironmentFault, match=r"mem there\) cannot be read: Input/output error; look into the node's"):
+        disks.read_node("/proc/self/mem", 0, 512)
+    with disks.reading("/proc/self/mem") as read, pytest.raises(EnvironmentFault, match="cannot be read"):
+        read(4096, 512)
+    with pytest.raises(EnvironmentFault, match=r"full there\) cannot be written: "):
+        disks.write_node("/dev/full", 0, b"x")
+
+
 def test_pyudev_is_not_imported_to_find_disks(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a VM without KVM its import takes longer than all that it was needed for."""
     monkeypatch.setitem(sys.modules, "pyudev", None)

@@ -73,8 +73,8 @@ def test_what_is_not_a_kernel_is_refused(image: bytes, says: str) -> None:
         recipe.vmlinux(image)
 
 
-def module(depends: str, soft: str = "") -> bytes:
-    return f"\0license=GPL\0depends={depends}\0softdep=pre: {soft}\0".encode()
+def module(depends: str, *soft: str) -> bytes:
+    return f"\0license=GPL\0depends={depends}\0{''.join(f'softdep=pre: {name}{chr(0)}' for name in soft)}".encode()
 
 
 def test_modules_are_loaded_after_what_they_need() -> None:
@@ -82,12 +82,20 @@ def test_modules_are_loaded_after_what_they_need() -> None:
         "virtio_pci": lzma.compress(module("virtio,virtio-ring")),
         "virtio": module("virtio-ring"),
         "virtio_ring": module(""),
-        "xfs": module("libcrc32c", "crc32c"),
-        "libcrc32c": module(""),
+        "xfs": module("libcrc32c"),
+        "libcrc32c": module("", "crc32c"),
+        "btrfs": module("libcrc32c", "blake2b-256", "crypto-crc32c"),
+        "crc32c_generic": module(""),
     }
     assert recipe.load_order(modules, ["virtio_pci", "built_in"]) == ["virtio_ring", "virtio", "virtio_pci"]
-    assert recipe.load_order(modules, ["xfs"]) == ["libcrc32c", "xfs"]
+    assert recipe.load_order(modules, ["xfs"]) == ["crc32c_generic", "libcrc32c", "xfs"]
+    assert recipe.load_order(modules, ["btrfs"]) == ["crc32c_generic", "libcrc32c", "btrfs"]
     assert modules["virtio_pci"].startswith(b"\0license"), "unpacked for insmod"
+
+
+def test_what_is_built_into_the_kernel_is_known_by_the_names_of_modules() -> None:
+    files = {"usr/lib/modules/6.1.0/modules.builtin": b"kernel/fs/ext4/ext4.ko\nkernel/drivers/md/dm-mod.ko\n"}
+    assert recipe.built_in(files, "6.1.0") == {"ext4", "dm_mod"}
 
 
 def test_a_module_loses_its_signature_and_hides_its_types() -> None:

@@ -203,7 +203,8 @@ def test_a_gateway_outside_of_the_prefix_is_seen(address: str, gateway: str, on_
 
 def test_on_systemd_ifup_waits_for_udev_to_make_the_cards() -> None:
     actions = planned({**IFUPDOWN, "usr/lib/systemd/systemd": ""})
-    assert isinstance(actions[-2], MakeFolder)
+    made = [str(a.path) for a in actions if isinstance(a, MakeFolder)]
+    assert made[-3:] == [f"/etc/systemd{more}" for more in ("", "/system", "/system/networking.service.d")]
     assert paths(actions)[-1] == "/etc/systemd/system/networking.service.d/snf-image.conf"
     drop_in = actions[-1]
     assert isinstance(drop_in, WriteFile) and b"ExecStartPre=udevadm settle" in drop_in.content
@@ -290,6 +291,34 @@ def test_rhel_8_gets_an_ifcfg_file_and_keeps_los() -> None:
     assert [a.path for a in actions if isinstance(a, RemoveFile)] == [f"{folder}/ifcfg-eth0"]
 
 
+ROUTED = {**NIC, "ipv4": "static", "ipv4_address": "10.0.0.5/32", "ipv4_gateway": "169.254.1.1"}
+RHEL_7: Tree = {
+    "etc/rc.d/init.d/network": "",
+    "etc/sysconfig/network-scripts/ifcfg-eth0": "DEVICE=eth0\n",
+    "etc/sysconfig/network-scripts/ifcfg-lo": "DEVICE=lo\n",
+    "etc/sysconfig/network-scripts/route-eth0": "10.0.0.0/8 via 10.0.0.1\n",
+    "etc/sysconfig/network-scripts/rule6-eth0": "",
+    "etc/sysconfig/network-scripts/ifup-routes": "",
+}
+
+
+def test_the_network_service_gets_routes_to_a_gateway_outside_of_the_prefix_and_a_name_for_the_card() -> None:
+    folder = "/etc/sysconfig/network-scripts"
+    aside = [f"{folder}.before-snf-image/{name}" for name in ("ifcfg-eth0", "route-eth0", "rule6-eth0")]
+    names = "/etc/udev/rules.d/70-snf-image-names.rules"
+    assert paths(planned(RHEL_7, ROUTED)) == [*aside, names, f"{folder}/ifcfg-nic0", f"{folder}/route-nic0"]
+    assert paths(planned(RHEL_7)) == [*aside, f"{folder}/ifcfg-nic0"]
+    assert paths(planned(GUESTS["rhel-8"], ROUTED))[1:] == [f"{folder}/ifcfg-nic0"], "NetworkManager needs no more"
+    both = {**ROUTED, "ipv6": "static", "ipv6_address": "2001:db8::5/128", "ipv6_gateway": "2001:db8:1::1"}
+    texts = {a.path.name: a.content.decode() for a in planned(RHEL_7, both) if isinstance(a, WriteFile)}
+    assert texts["route-nic0"].endswith(".\n169.254.1.1 dev nic0\ndefault via 169.254.1.1 dev nic0\n")
+    assert texts["route6-nic0"].endswith(".\n2001:db8:1::1 dev nic0\ndefault via 2001:db8:1::1 dev nic0\n")
+    assert "\nDEVICE=nic0\n" in texts["ifcfg-nic0"] and "169.254.1.1" not in texts["ifcfg-nic0"]
+    assert "IPV6_DEFAULTGW" not in texts["ifcfg-nic0"]
+    again = planned(tree_after(RHEL_7, planned(RHEL_7, ROUTED)), NIC)
+    assert RemoveFile(path=RootPath(f"{folder}/route-nic0")) in again
+
+
 def test_wicked_gets_its_files_a_name_for_the_card_and_the_name_servers() -> None:
     gateway = {**DNS, "ipv4": "static", "ipv4_address": "10.0.0.5/24", "ipv4_gateway": "10.0.0.1"}
     actions = planned(GUESTS["opensuse-15.6"], gateway)
@@ -337,4 +366,6 @@ def test_a_second_deployment_plans_the_same_files_and_puts_nothing_aside(guest: 
 
 def test_a_variable_is_set_in_place_of_its_last_assignment() -> None:
     text = '#A="0"\nA="1"\nB="2"\nA="3"\n'
+    assert set_variables("", {"A": "1"}) == 'A="1"\n'
+    assert set_variables("# a form feed: \x0c and \u2028\nA=1", {"A": "2"}) == '# a form feed: \x0c and \u2028\nA="2"\n'
     assert set_variables(text, {"A": "x y", "C": ""}) == '#A="0"\nA="1"\nB="2"\nA="x y"\nC=""\n'

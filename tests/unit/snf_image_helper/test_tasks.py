@@ -85,9 +85,9 @@ def test_partition_table_warns_when_another_partition_is_in_the_way() -> None:
     assert planned("partition_table", fake_image(table=empty, partition=root)) == [action]
 
 
-@pytest.mark.parametrize("kind", [FilesystemKind.EXT2, FilesystemKind.EXT3, FilesystemKind.EXT4])
+@pytest.mark.parametrize("kind", [FilesystemKind.EXT2, FilesystemKind.EXT3, FilesystemKind.EXT4, FilesystemKind.F2FS])
 @pytest.mark.parametrize(("size", "grows"), [(48, True), (64, False)])
-def test_ext_is_checked_and_grown_if_there_is_room(kind: FilesystemKind, size: int, grows: bool) -> None:
+def test_ext_and_f2fs_are_checked_and_grown_if_there_is_room(kind: FilesystemKind, size: int, grows: bool) -> None:
     actions = planned("filesystem_check_grow", fake_image(kind=kind, filesystem_mib=size))
     grown: list[Action] = [GrowFilesystem(place=Place(), kind=kind)] if grows else []
     assert actions == [CheckFilesystem(place=Place(), kind=kind), *grown]
@@ -132,6 +132,13 @@ def test_hosts_keeps_bytes_that_are_not_text() -> None:
     files = written(planned("hostname", fake_image({"etc/hosts": b"\xff\xfe 127.0.1.1\n"})))
     assert files["/etc/hostname"] == "web1.example.org\n"
     assert files["/etc/hosts"].encode("utf-8", "surrogateescape").startswith(b"\xff\xfe 127.0.1.1\n")
+
+
+def test_hosts_that_are_too_large_are_left_with_a_warning_and_the_name_is_written() -> None:
+    actions = planned("hostname", fake_image({"etc/hosts": "0.0.0.0 advertisements.example\n" * 40_000}))
+    assert list(written(actions)) == ["/etc/hostname"]
+    (warning,) = (a for a in actions if isinstance(a, Warn))
+    assert "/etc/hosts of the image has over 1048576 bytes" in warning.text
 
 
 SYSTEMD: dict[str, str | bytes | Link | None] = {"usr/lib/systemd/systemd": ""}
@@ -260,6 +267,11 @@ def test_a_user_that_does_not_exist_is_named_with_those_that_do() -> None:
         planned("password", fake_image(USERS), users=["nobody"], authorized_keys="ssh-ed25519 A")
 
 
+def test_only_a_newline_ends_a_line_of_passwd() -> None:
+    found = accounts(FakeFiles({"etc/passwd": "a:x:5:5:A\u2028B\x0cC:/a:/bin/sh\nb:x:6:6::/:/bin/sh\r\n"}))
+    assert {name: account.uid for name, account in found.items()} == {"a": 5, "b": 6}
+
+
 def test_without_shadow_no_password_can_be_set() -> None:
     with pytest.raises(ImageError, match="no /etc/shadow"):
         planned("password", fake_image({"etc/passwd": PASSWD}), passwords=[{"user": "root", "hashed": HASH}])
@@ -364,10 +376,13 @@ def test_swap_on_a_partition_gets_a_line_by_uuid() -> None:
     assert planned("swap", again, swap={"partition": 2, "size_mib": 1}, nonce="f" * 32) == [make]
 
 
-def test_swap_on_a_disk_of_its_own() -> None:
+def test_swap_on_a_disk_of_its_own_has_one_line_in_fstab_however_often_it_is_made() -> None:
     disks = [{"index": 0, "size": 1 << 26}, {"index": 1, "size": 1 << 24}]
-    make = planned("swap", fake_image(), swap={"disk": 1}, disks=disks)[0]
-    assert isinstance(make, MakeSwap) and (make.disk, make.partition) == (1, None)
+    make, write = planned("swap", fake_image(), swap={"disk": 1}, disks=disks)
+    assert isinstance(make, MakeSwap) and (make.disk, make.partition, make.label) == (1, None, "snf-image-swap")
+    assert isinstance(write, WriteFile) and write.content == b"LABEL=snf-image-swap none swap sw 0 0\n"
+    (again,) = planned("swap", fake_image({"etc/fstab": write.content}), swap={"disk": 1}, disks=disks, nonce="f" * 32)
+    assert isinstance(again, MakeSwap) and again.uuid != make.uuid
 
 
 @pytest.mark.parametrize("swap", [{"disk": 0}, {"disk": 5}, {"partition": 1, "size_mib": 1}])

@@ -46,6 +46,19 @@ def test_a_whole_configuration_becomes_the_keys_that_differ_from_ours() -> None:
         assert f"\n# {name}: " in migrated.text
 
 
+def test_lines_may_end_as_those_of_windows_do() -> None:
+    migrated = plan_migration(OLD.replace("\n", "\r\n"), name="old")
+    assert migrated == plan_migration(OLD, name="old")
+    assert values("A=b\\\r\nc\r\nB='x\r\ny'\r\n") == {"A": "bc", "B": "x\ny"}
+
+
+@pytest.mark.parametrize(("given", "kept"), [("512", {}), ("1024", {"memory_mib": 1024}), ("much", {})])
+def test_of_the_old_helper_only_more_memory_is_carried_over(given: str, kept: dict[str, int]) -> None:
+    migrated = plan_migration(f"HELPER_DIR=/usr/share/snf-image/helper\nHELPER_MEMORY={given}\n", name="old")
+    assert tomllib.loads(migrated.text) == kept and not migrated.lost
+    assert "# HELPER_DIR: not needed" in migrated.text and "# HELPER_MEMORY: only more than the 512" in migrated.text
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

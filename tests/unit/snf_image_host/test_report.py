@@ -105,6 +105,11 @@ def test_what_may_be_a_secret_is_not_kept() -> None:
     assert kept["img_properties"] == "CUSTOM_TASK=(hidden) USERS=root bob exclude_task_swap=True odd=(hidden)"
 
 
+@pytest.mark.parametrize("image", ["debian#12?.raw", "local://a/b#1.raw", "file:///srv/a?b#c"])
+def test_the_name_of_a_file_is_kept_whole(image: str) -> None:
+    assert shown_parameters({"img_id": image}) == {"img_id": image}
+
+
 def test_it_is_bounded_and_readable_whatever_the_helper_says(tmp_path: Path) -> None:
     records = [journal.TaskSkipped(task=f"t{n}", reason="\x1b\udc80" * 5000) for n in range(500)]
     warnings = [journal.Warned(task=None, text="\x00" * 5000) for _ in range(100)]

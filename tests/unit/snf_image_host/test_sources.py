@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from snf_image_host.sources import LocalImage, guard, shown
+from snf_image_host.sources import FtpImage, LocalImage, guard, parse_img_id, shown
 from snf_image_host.sources.guard import AddressRefused, connect, is_own, may_connect
 from snf_image_host.sources.local import relative_name
 
@@ -108,6 +108,13 @@ def test_a_list_of_networks_replaces_the_rule() -> None:
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, told: str) -> None:
     assert shown(url) == told
+
+
+@pytest.mark.parametrize("url", ["ftp://h/a.raw?x", "ftps://h/a#b.raw"])
+def test_ftp_knows_no_query_and_no_fragment(url: str) -> None:
+    with pytest.raises(ValueError, match="write %3F and %23"):
+        parse_img_id(url)
+    assert parse_img_id("ftp://h/a%3Fb%23c.raw") == FtpImage(url="ftp://h/a%3Fb%23c.raw")
 
 
 def test_a_deprecated_absolute_path_must_lie_below_the_folder() -> None:

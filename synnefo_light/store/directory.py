@@ -1,0 +1,429 @@
+"""A store in a directory of a file system that several nodes may share.
+
+    FORMAT GC               what the store is; the collector's state
+    blocks/ab/abcd...       immutable, named by a hash; 256 folders by its first byte. pages/ and roots/ likewise
+    names/ab/debian-12      records; the folder is the first byte of the SHA-256 of the name. pins/ likewise
+    tmp/                    files that are being written
+    trash/CUTOFF/           what the collector took away, with the cut-off in milliseconds; for another grace
+    quarantine/             damaged objects, for people
+    locks/                  flock(2) for compare-and-swap
+
+`create` and `Batch.flush`: 1 the bytes are in `tmp/`, 2 that file is synced, 3 it is renamed to its name, 4 the folder
+is synced; then it is acknowledged. A crash before 3 leaves a file in `tmp/`; after 3 a whole object, which the next
+writer of the same content finds and whose folder he syncs again before he relies on it. Renaming over an object that
+somebody else created meanwhile puts the same bytes in its place.
+
+`replace`, under the lock of the kind: 1 the record is compared, 2 the new one is in `tmp/` and synced, 3 it is renamed
+over the old one (the commit point), 4 the folder is synced. A crash before 3 leaves the old record, after 3 the new.
+
+`retire`: 1 the object is renamed into the trash, 2 its time is looked at again; was it touched in between, it comes
+back. `touch` and `read` that miss an object look in the trash and bring it back. A crash between 1 and 2 leaves an
+object in the trash that may be needed: any use brings it back, and `sweep_leftovers` does when it is younger than the
+cut-off in the folder's name; otherwise it is removed a grace later.
+
+A failed fsync, or an error that is not for want of space: nothing is acknowledged and this object refuses to write from
+then on, because after a failed fsync the kernel may have dropped the data and would report success the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from synnefo_light.files import locked
+from synnefo_light.store.backend import (
+    IMMUTABLE,
+    LIMIT,
+    Found,
+    Instant,
+    Kind,
+    Loaded,
+    Space,
+    Stray,
+    Trace,
+    Version,
+    check_key,
+)
+from synnefo_light.store.directory_batch import DirectoryBatch
+from synnefo_light.store.errors import Absent, Conflict, Corrupt, FormatRefused, StoreBroken, StoreFault, StoreFull
+from synnefo_light.store.filesystem import FileSystem
+from synnefo_light.store.formats import Format, encode_format
+from synnefo_light.store.identity import BlockId
+from synnefo_light.store.store import FORMAT_KEY, no_trace
+
+logger = logging.getLogger(__name__)
+
+_FANNED = (Kind.BLOCK, Kind.PAGE, Kind.ROOT, Kind.NAME, Kind.PIN)
+_OTHER_FOLDERS = ("tmp", "trash", "quarantine", "locks")
+_RECORDS = (FORMAT_KEY, "GC")
+_SHARD = re.compile(r"[0-9a-f]{2}")
+_LOCK_WAIT_S = 30.0
+_LOST = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Directory:
+    """See `backend.Backend` and `sharing.SharesExtents`. Use from one thread; several processes and nodes may."""
+
+    def __init__(self, path: Path, *, files: FileSystem | None = None, trace: Trace = no_trace) -> None:
+        self.path = path
+        self.place = str(path)
+        self.fresh_s = 0.0
+        self.files = files or FileSystem()
+        self.trace = trace
+        self._broken = ""
+
+    def now(self) -> Instant:
+        """By the file system's clock, which is another machine's on NFS: the time of a file touched now."""
+        clock = self.path / "locks" / "clock"
+        with self.writing():
+            try:
+                self.files.touch(clock)
+            except FileNotFoundError:
+                os.close(os.open(clock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return Instant(os.stat(clock).st_mtime)
+
+    # --- immutable objects
+
+    def create(self, kind: Kind, key: str, data: bytes) -> None:
+        with self.batch() as batch:
+            batch.create(kind, key, data)
+
+    def batch(self) -> DirectoryBatch:
+        return DirectoryBatch(self)
+
+    def read(self, kind: Kind, key: str) -> bytes:
+        fd = self.open(kind, key)
+        with os.fdopen(fd, "rb", buffering=0) as file, self.reading(f"{kind.value} {key}"):
+            data = file.read(LIMIT[kind] + 1)
+            while data and len(data) <= LIMIT[kind] and (more := file.read(LIMIT[kind] + 1 - len(data))):
+                data += more
+        if len(data) > LIMIT[kind]:
+            raise Corrupt(f"{kind.value[:-1]} {key}", f"is larger than the {LIMIT[kind]} bytes that it may have")
+        return data
+
+    def stat(self, kind: Kind, key: str) -> Found:
+        found = self._stat(kind, key) or (self._bring_back(kind, key) and self._stat(kind, key))
+        if not found:
+            raise self._absent(kind, key)
+        return Found(key=key, size=found.st_size, touched=Instant(found.st_mtime))
+
+    def touch(self, kind: Kind, key: str) -> None:
+        if not self.touched(kind, key):
+            raise self._absent(kind, key)
+
+    def touched(self, kind: Kind, key: str) -> os.stat_result | None:
+        """`touch`, and what the file was; None when there is none."""
+        found = self._stat(kind, key)
+        if found is None and self._bring_back(kind, key):
+            found = self._stat(kind, key)
+        if found is not None and not found.st_mtime > self.now() - self.fresh_s:
+            try:
+                with self.writing():
+                    self.files.touch(self.final(kind, key))
+            except FileNotFoundError:
+                return self._stat(kind, key) if self._bring_back(kind, key) else None
+        return found
+
+    def keys(self, kind: Kind) -> Iterator[str]:
+        folder = self.path / kind.value
+        for shard in range(256):
+            with self.reading(f"{kind.value}/{shard:02x}"):
+                entries = os.listdir(folder / f"{shard:02x}")
+            for name in entries:
+                if self._is_ours(kind, shard, name):
+                    yield name
+
+    def retire(self, kind: Kind, key: str, *, untouched_since: Instant) -> bool:
+        final = self.final(kind, key)
+        found = self._stat(kind, key)
+        if found is None or found.st_mtime >= untouched_since:
+            return False
+        bin_ = self.path / "trash" / f"{int(untouched_since * 1000):016d}"
+        gone = bin_ / f"{kind.value}.{key}"
+        try:
+            with self.writing():
+                with contextlib.suppress(FileExistsError):
+                    self.files.mkdir(bin_)
+                self.files.rename(final, gone)
+                self.trace("retire.1 in the trash")
+        except FileNotFoundError:
+            return False
+        try:
+            if os.stat(gone, follow_symlinks=False).st_mtime < untouched_since:
+                self.trace("retire.2 looked at again")
+                return True
+        except FileNotFoundError:
+            return False
+        self._bring_back(kind, key)
+        return False
+
+    def set_aside(self, kind: Kind, key: str) -> str:
+        aside = self.path / "quarantine" / f"{kind.value}.{key}.{secrets.token_hex(4)}"
+        with self.writing():
+            try:
+                self.files.rename(self.final(kind, key), aside)
+            except FileNotFoundError:
+                raise self._absent(kind, key) from None
+            self.files.sync_folder(aside.parent)
+            self.files.sync_folder(self.final(kind, key).parent)
+        return str(aside)
+
+    def open_block(self, block: BlockId) -> int:
+        return self.open(Kind.BLOCK, block.hex())
+
+    # --- records
+
+    def load(self, kind: Kind, key: str) -> Loaded:
+        data = self.read(kind, key)
+        return Loaded(data=data, version=_version(data))
+
+    def replace(self, kind: Kind, key: str, data: bytes, *, expected: Version | None) -> Version:
+        if len(data) > LIMIT[kind]:
+            raise ValueError(f"{kind.value} {key} would have {len(data)} bytes, more than {LIMIT[kind]}")
+        final = self.final(kind, key)
+        with self.writing(), self._compared(kind, key, expected):
+            self.trace("replace.1 compared")
+            temporary = self.temporary()
+            try:
+                fd = self.files.create(temporary)
+                try:
+                    self.files.write(fd, data)
+                    self.sync(fd)
+                finally:
+                    os.close(fd)
+                self.trace("replace.2 written")
+                self.files.rename(temporary, final)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.files.unlink(temporary)
+                raise
+            self.trace("replace.3 renamed")
+            self.sync_folder(final.parent)
+            self.trace("replace.4 folder synced")
+        return _version(data)
+
+    def delete(self, kind: Kind, key: str, *, expected: Version) -> None:
+        final = self.final(kind, key)
+        with self.writing(), self._compared(kind, key, expected):
+            try:
+                self.files.unlink(final)
+            except FileNotFoundError:
+                raise self._absent(kind, key) from None
+            self.trace("delete.1 removed")
+            self.sync_folder(final.parent)
+            self.trace("delete.2 folder synced")
+
+    # --- the whole
+
+    def space(self) -> Space:
+        found = os.statvfs(self.path)
+        return Space(total=found.f_frsize * found.f_blocks, free=found.f_frsize * found.f_bavail)
+
+    def strays(self) -> Iterator[Stray]:
+        known = {*(kind.value for kind in _FANNED), *_OTHER_FOLDERS, *_RECORDS}
+        for entry in self._entries(self.path):
+            if entry.name not in known:
+                yield Stray(place=entry.path, why="is not the store's")
+        for kind in _FANNED:
+            for folder in self._entries(self.path / kind.value):
+                if not _SHARD.fullmatch(folder.name) or not folder.is_dir(follow_symlinks=False):
+                    yield Stray(place=folder.path, why="is not the store's")
+                    continue
+                for entry in self._entries(Path(folder.path)):
+                    regular = stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
+                    if not regular or not self._is_ours(kind, int(folder.name, 16), entry.name):
+                        yield Stray(place=entry.path, why="is not the store's")
+        old = self.now() - self.fresh_s
+        for entry in self._entries(self.path / "tmp"):
+            if entry.stat(follow_symlinks=False).st_mtime < old:
+                yield Stray(place=entry.path, why="was left by a writer that died")
+        for entry in self._entries(self.path / "quarantine"):
+            yield Stray(place=entry.path, why="was set aside because it is damaged; remove it when nobody needs it")
+
+    def sweep_leftovers(self, *, untouched_since: Instant) -> int:
+        gone = 0
+        for entry in self._entries(self.path / "tmp"):
+            with contextlib.suppress(FileNotFoundError), self.writing():
+                if entry.stat(follow_symlinks=False).st_mtime < untouched_since:
+                    self.files.unlink(Path(entry.path))
+                    gone += 1
+        for bin_ in self._entries(self.path / "trash"):
+            if bin_.name.isdecimal() and bin_.is_dir(follow_symlinks=False):
+                gone += self._empty(Path(bin_.path), Instant(int(bin_.name) / 1000), untouched_since)
+        return gone
+
+    def _empty(self, bin_: Path, cutoff: Instant, untouched_since: Instant) -> int:
+        gone = 0
+        for entry in self._entries(bin_):
+            kind, _, key = entry.name.partition(".")
+            with contextlib.suppress(FileNotFoundError), self.writing():
+                found = entry.stat(follow_symlinks=False)
+                if found.st_mtime >= cutoff:
+                    self._bring_back(Kind(kind), key)
+                elif found.st_ctime < untouched_since:
+                    self.files.unlink(Path(entry.path))
+                    gone += 1
+        with contextlib.suppress(OSError):
+            os.rmdir(bin_)
+        return gone
+
+    # --- for the batch as well
+
+    def final(self, kind: Kind, key: str) -> Path:
+        """Where an object lies. Raises UserError for what is no key."""
+        check_key(kind, key)
+        if kind is Kind.STORE:
+            return self.path / key
+        folder: str = kind.value
+        return self.path / folder / f"{_shard(kind, key):02x}" / key
+
+    def temporary(self) -> Path:
+        return self.path / "tmp" / secrets.token_hex(16)
+
+    def sync(self, fd: int) -> None:
+        try:
+            self.files.sync(fd)
+        except OSError as e:
+            raise self._break("syncing a file", e) from e
+
+    def sync_folder(self, folder: Path) -> None:
+        try:
+            self.files.sync_folder(folder)
+        except OSError as e:
+            raise self._break(f"syncing {folder}", e) from e
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around calls that change something. Raises StoreFull, or StoreBroken, also for what broke before."""
+        if self._broken:
+            raise StoreBroken(self._broken)
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            if e.errno in _LOST:
+                raise StoreFull(f"the store {self.place} has no space left ({e.strerror}); nothing was kept") from e
+            raise self._break("a write", e) from e
+
+    @contextlib.contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise StoreFault(f"{what} in the store {self.place} cannot be read: {e.strerror}") from e
+
+    def open(self, kind: Kind, key: str) -> int:
+        final = self.final(kind, key)
+        with self.reading(f"{kind.value} {key}"):
+            for _ in range(3):
+                with contextlib.suppress(FileNotFoundError):
+                    return os.open(final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                if kind not in IMMUTABLE or not self._bring_back(kind, key):
+                    break
+        raise self._absent(kind, key)
+
+    # --- parts
+
+    def _break(self, what: str, error: OSError) -> StoreBroken:
+        self._broken = (
+            f"{what} in the store {self.place} failed ({error.strerror});"
+            " nothing is written to it any more, look at the kernel's log and run `snf-store fsck`"
+        )
+        logger.warning("%s", self._broken)
+        return StoreBroken(self._broken)
+
+    def _stat(self, kind: Kind, key: str) -> os.stat_result | None:
+        with self.reading(f"{kind.value} {key}"), contextlib.suppress(FileNotFoundError):
+            found = os.stat(self.final(kind, key), follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode):
+                return found
+        return None
+
+    def _bring_back(self, kind: Kind, key: str) -> bool:
+        """Look for an object in the trash and make it what it was."""
+        for bin_ in self._entries(self.path / "trash"):
+            gone = Path(bin_.path) / f"{kind.value}.{key}"
+            with contextlib.suppress(FileNotFoundError), self.writing():
+                self.files.touch(gone)
+                self.files.rename(gone, self.final(kind, key))
+                return True
+        return False
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        with self.reading(str(folder)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return list(os.scandir(folder))
+        return []
+
+    @contextlib.contextmanager
+    def _compared(self, kind: Kind, key: str, expected: Version | None) -> Iterator[None]:
+        check_key(kind, key)
+        with locked(self.path / "locks" / kind.value, wait_s=_LOCK_WAIT_S):
+            try:
+                current: Version | None = self.load(kind, key).version
+            except Absent:
+                current = None
+            if current is None and expected is not None:
+                raise self._absent(kind, key)
+            if current != expected:
+                raise Conflict(f"{kind.value} {key} of the store {self.place} was replaced by somebody else")
+            yield
+
+    def _is_ours(self, kind: Kind, shard: int, name: str) -> bool:
+        try:
+            check_key(kind, name)
+        except Exception:
+            return False
+        return _shard(kind, name) == shard
+
+    def _absent(self, kind: Kind, key: str) -> Absent:
+        return Absent(f"the store {self.place} has no {kind.value[:-1]} {key}")
+
+
+def make_directory(path: Path, form: Format, *, files: FileSystem | None = None, trace: Trace = no_trace) -> Directory:
+    """Make a store; `FORMAT` comes last and is the commit point, so that what a crash leaves can be made again.
+
+    Raises FormatRefused when there is a store already, or anything that is not the beginning of one.
+    """
+    directory = Directory(path, files=files, trace=trace)
+    known = {*(kind.value for kind in _FANNED), *_OTHER_FOLDERS}
+    with directory.writing():
+        with contextlib.suppress(FileExistsError):
+            directory.files.mkdir(path)
+        present = {entry.name for entry in os.scandir(path)}
+        if FORMAT_KEY in present:
+            raise FormatRefused(f"{path} is a store already")
+        if present - known:
+            raise FormatRefused(
+                f"{path} has {min(present - known)} in it, which is not a store's; a store is made in an empty folder"
+            )
+        for name in sorted(known):
+            with contextlib.suppress(FileExistsError):
+                directory.files.mkdir(path / name)
+        for kind in _FANNED:
+            for shard in range(256):
+                with contextlib.suppress(FileExistsError):
+                    directory.files.mkdir(path / kind.value / f"{shard:02x}")
+            directory.sync_folder(path / kind.value)
+        directory.sync_folder(path)
+        directory.sync_folder(path.parent)
+        trace("make.1 folders")
+    directory.replace(Kind.STORE, FORMAT_KEY, encode_format(form), expected=None)
+    trace("make.2 FORMAT")
+    return directory
+
+
+def _shard(kind: Kind, key: str) -> int:
+    return int(key[:2], 16) if kind in IMMUTABLE else hashlib.sha256(key.encode()).digest()[0]
+
+
+def _version(data: bytes) -> Version:
+    return Version(hashlib.sha256(data).hexdigest())
