@@ -17,9 +17,9 @@ from synnefo_light.run import PATH
 TREE = Path(__file__).resolve().parent.parent
 
 
-#: Attacks watch the kernel's log and uevents, which loop devices of the host half's tests would show up in: these run
-#: one after the other, also where pytest-xdist runs tests side by side. Of the others a file's tests stay together.
-WATCHED = (("attack",), ("real", "snf_image_host"))
+#: These make loop devices and mounts, which others of them would trip over: where pytest-xdist runs tests side by side
+#: they run one after the other. Attacks watch the kernel's log and uevents, so `./lab test` runs them apart from these.
+DEVICES = ("real/snf_image_host", "attack/test_controls.py")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,14 +28,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parts = item.path.relative_to(TREE / "tests").parts
         item.add_marker(getattr(pytest.mark, parts[0]))
-        watched = any(parts[: len(folder)] == folder for folder in WATCHED)
-        item.add_marker(pytest.mark.xdist_group(name="watched" if watched else _group(item)))
+        item.add_marker(pytest.mark.xdist_group(name=_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
-    """Tests of one file stay together, and so do all that share the session's Ceph."""
+    """Tests of one file stay together, but those that boot a VM; so do all that share devices or the session's Ceph."""
     given = (*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values())
-    return "ceph" if "ceph" in given or "rados" in given else str(item.path)
+    if "ceph" in given or "rados" in given:
+        return "ceph"
+    place = item.path.relative_to(TREE / "tests").as_posix()
+    if place.startswith(DEVICES):
+        return "devices"
+    return item.nodeid if item.get_closest_marker("vm") else place
 
 
 @pytest.fixture(scope="session")

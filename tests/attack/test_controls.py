@@ -6,6 +6,7 @@ uevents, LVM's volume groups, files outside of the image) is what the deployment
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from tests.attack.corpus import links, mutations, signatures
 from tests.attack.host import Changes, tree_hash, watched
+from tests.attack.trace import Allowed, trace
 from tests.disk_images import MIB, Link, make_disk
 
 LVM = "devices {use_devicesfile=0 obtain_device_list_from_udev=0} activation {udev_sync=0 udev_rules=0}"
@@ -80,3 +82,30 @@ def test_blkid_takes_each_signature_for_what_it_imitates(tmp_path: Path, name: s
     argv = ["blkid", "-p", "-o", "value", "-s", "TYPE", str(tmp_path / "volume")]
     found = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
     assert found.stdout.strip() == signatures.KNOWN_AS[name]
+
+
+@pytest.mark.parametrize(
+    "naive",
+    [
+        "blkid {disk}",
+        "fdisk -l {disk}",
+        "losetup -Pf {disk}",
+        'python3 -c \'open("{disk}", "rb").read(512)\'',
+        "unshare -m mount -o loop,offset=1048576 {disk} /mnt",
+    ],
+)
+def test_a_naive_deployment_is_caught(tmp_path: Path, naive: str) -> None:
+    """The positive control of test_host_reads_nothing.py: its check does see what it is there to see."""
+    disk = make_disk(tmp_path / "disk")
+    script = shutil.which("sh") or "/bin/sh"
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    argv = [script, "-c", naive.format(disk=disk)]
+    seen, done = trace(argv, env=env, allowed=Allowed(disk=disk), log=tmp_path / "trace")
+    made = subprocess.run(["losetup", "-j", str(disk)], check=True, capture_output=True, text=True, timeout=10)
+    for line in made.stdout.splitlines():
+        subprocess.run(["losetup", "-d", line.split(":")[0]], check=True, timeout=10)
+    assert done.returncode == 0, done.stdout
+    found = " ".join(v for v in seen.violations() if " executed sh" not in v)
+    program = naive.split(maxsplit=1)[0]
+    wanted = {"python3": "read the disk", "unshare": "changed what is mounted", "losetup": "asked a device LOOP_"}
+    assert wanted.get(program, f"executed {program}") in found, f"{naive} went unseen: {found}"

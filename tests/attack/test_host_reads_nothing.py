@@ -1,19 +1,18 @@
 """Promise 1: the host never reads guest-controlled bytes (threat A8).
 
 A whole deployment runs under strace(1), and everything that it does is held against a list (trace.py). Positive
-control: naive deployments (blkid, fdisk, a read, a mount) of the same disk are caught by the same check.
+control: naive deployments (blkid, fdisk, a read, a mount) of such a disk are caught by the same check, in
+test_controls.py.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.attack.attempt import Attack, attempt
-from tests.attack.trace import Allowed, parse, trace
+from tests.attack.trace import parse
 from tests.disk_images import make_disk, read_back
 from tests.real.snf_image_host.node import real_helper
 
@@ -34,33 +33,6 @@ def test_a_deployment_only_does_what_is_on_the_list() -> None:
 
 def void(_: object) -> None:
     pass
-
-
-@pytest.mark.parametrize(
-    "naive",
-    [
-        "blkid {disk}",
-        "fdisk -l {disk}",
-        "losetup -Pf {disk}",
-        'python3 -c \'open("{disk}", "rb").read(512)\'',
-        "unshare -m mount -o loop,offset=1048576 {disk} /mnt",
-    ],
-)
-def test_a_naive_deployment_is_caught(tmp_path: Path, naive: str) -> None:
-    """The positive control: the check above does see what it is there to see."""
-    disk = make_disk(tmp_path / "disk")
-    script = shutil.which("sh") or "/bin/sh"
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    argv = [script, "-c", naive.format(disk=disk)]
-    seen, done = trace(argv, env=env, allowed=Allowed(disk=disk), log=tmp_path / "trace")
-    made = subprocess.run(["losetup", "-j", str(disk)], check=True, capture_output=True, text=True, timeout=10)
-    for line in made.stdout.splitlines():
-        subprocess.run(["losetup", "-d", line.split(":")[0]], check=True, timeout=10)
-    assert done.returncode == 0, done.stdout
-    found = " ".join(v for v in seen.violations() if " executed sh" not in v)
-    program = naive.split(maxsplit=1)[0]
-    wanted = {"python3": "read the disk", "unshare": "changed what is mounted", "losetup": "asked a device LOOP_"}
-    assert wanted.get(program, f"executed {program}") in found, f"{naive} went unseen: {found}"
 
 
 def test_a_call_that_was_interrupted_is_read_as_one() -> None:

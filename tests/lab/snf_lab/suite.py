@@ -46,10 +46,15 @@ NODE_TREE = "/srv/synnefo-light-tree"
 PURE = ("tests/unit", "tests/golden", "tests/meta")
 #: Real tests that need the archive, from which a node is cut off.
 IMAGE_BUILD = "tests/real/snf_image_helper/test_image_build.py"
-IN_NODE = ("tests/real", "tests/attack", f"--ignore={IMAGE_BUILD}")
+#: What naive deployments do to a host: kept apart from the attacks, which watch for just that.
+CONTROLS = "tests/attack/test_controls.py"
+IN_NODE = {
+    "real tests": ("tests/real", CONTROLS, f"--ignore={IMAGE_BUILD}"),
+    "attacks": ("tests/attack", f"--ignore={CONTROLS}"),
+}
 CLUSTER = "tests/cluster"
 #: The helper VM has one processor, so two tests at a time take half of the time; tests/conftest.py keeps some apart.
-SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup")
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup", "--durations=40")
 
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
@@ -182,12 +187,18 @@ def install_tests(node: Node, *, progress: Progress, log: Path) -> None:
         copy_tree(node)
 
 
-def run_in_node(node: Node, folders: Sequence[str], *, progress: Progress, log: Path, timeout_s: float) -> Counts:
+def run_in_node(node: Node, *, progress: Progress, logs: Path, timeout_s: float) -> Counts:
     """The tests that need installed packages, root and tools of every kind; they leave no trace outside the node."""
-    install_tests(node, progress=progress, log=log)
+    install_tests(node, progress=progress, log=logs / "node-tools.log")
     inside = node.enter(
         ["sh", "-c", f'cd {NODE_TREE} && exec "$@"', "sh", "/usr/bin/python3"],
         env={"SNF_NO_SKIP": "1", "TMPDIR": "/var/tmp"},
     )
-    title = f"real and attack tests on {node.name}"
-    return run_pytest(inside, [*SIDE_BY_SIDE, *folders], title=title, progress=progress, log=log, timeout_s=timeout_s)
+    counts = Counts()
+    for title, what in IN_NODE.items():
+        log = logs / f"node-{title.replace(' ', '-')}.log"
+        argv = [*SIDE_BY_SIDE, *what]
+        counts += run_pytest(
+            inside, argv, title=f"{title} on {node.name}", progress=progress, log=log, timeout_s=timeout_s
+        )
+    return counts

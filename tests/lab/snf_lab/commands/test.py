@@ -72,8 +72,7 @@ def packages(lab: Lab) -> Counts:
 
 def node(lab: Lab) -> Counts:
     lab.ensure_up(nodes=1, release="bookworm")
-    log = logs(lab) / "node-tests.log"
-    return suite.run_in_node(lab.node(1), suite.IN_NODE, progress=lab.progress, log=log, timeout_s=3600)
+    return suite.run_in_node(lab.node(1), progress=lab.progress, logs=logs(lab), timeout_s=2400)
 
 
 def cluster(lab: Lab) -> Counts:
