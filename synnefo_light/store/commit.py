@@ -24,6 +24,7 @@ from types import TracebackType
 from synnefo_light.errors import UserError
 from synnefo_light.store import blocks, pins
 from synnefo_light.store.backend import Kind
+from synnefo_light.store.errors import Absent
 from synnefo_light.store.formats import (
     HOLE,
     PAGE_ENTRIES,
@@ -136,7 +137,11 @@ class Commit:
         Only for blocks that the asker has shown to know or may read: see `blocks.py`.
         """
         self._length(index)
-        self._store.backend.touch(Kind.BLOCK, block.hex())
+        try:
+            self._store.backend.touch(Kind.BLOCK, block.hex())
+        except Absent:
+            self._flush()  # it may be one of this commit's own
+            self._store.backend.touch(Kind.BLOCK, block.hex())
         self._set(index, block)
 
     def finish(self) -> MapId:

@@ -1,19 +1,43 @@
-"""A fresh store on each backend; every test of this folder that asks for `store` runs on each of them."""
+"""Stores on each backend; every test of this folder that asks for `store` or `make_store` runs on each of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from synnefo_light.store.directory import make_directory
+from synnefo_light.store.filesystem import FileSystem
 from synnefo_light.store.formats import Format
 from synnefo_light.store.store import Store, open_store
 
-FORMAT = Format(uuid=UUID("6f6a2cb0-4d0d-4f0c-8a53-2d2d5c8d9a10"), grace_s=3600)
+UUID_OF_STORE = UUID("6f6a2cb0-4d0d-4f0c-8a53-2d2d5c8d9a10")
+
+#: Makes an empty store with this grace, in seconds.
+MakeStore = Callable[[int], Store]
+
+
+class Unsynced(FileSystem):
+    """Nothing waits for the disk: what a test of durability asks is asked with the real one."""
+
+    def sync(self, fd: int) -> None:
+        pass
+
+    def sync_folder(self, folder: Path) -> None:
+        pass
 
 
 @pytest.fixture(params=["directory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return open_store(make_directory(tmp_path / "store", FORMAT))
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+    def in_directory(grace_s: int) -> Store:
+        form = Format(uuid=UUID_OF_STORE, grace_s=grace_s)
+        return open_store(make_directory(tmp_path / f"store-{grace_s}", form, files=Unsynced()))
+
+    return in_directory
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> Store:
+    return make_store(3600)
