@@ -8,7 +8,7 @@ from typing import Final
 from snf_extstorage.provider import Parameter
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
-from snf_extstorage.volume import Attachment, FromVolume, SizeRefused, Volumes
+from snf_extstorage.volume import Attachment, FromVolume, Volumes
 from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv
 from synnefo_light.units import bytes_of
 
@@ -43,13 +43,9 @@ class Archipelago:
 
         One of that name is what an export left that died; it goes, unless it is in use.
         """
-        size = self._volumes.facts(env.volume).size
-        if size != bytes_of(env.size):
-            raise SizeRefused(
-                f"the snapshot {env.snapshot} is to have {env.size} MiB, but volume {env.volume} has {size >> 20} MiB"
-            )
+        size = self._volumes.facts(env.volume).size  # and not Ganeti's book, which a failed grow leaves behind
         self._volumes.remove(env.snapshot)
-        self._volumes.clone(FromVolume(volume=env.volume), env.snapshot, uuid=None, size=bytes_of(env.size))
+        self._volumes.clone(FromVolume(volume=env.volume), env.snapshot, uuid=None, size=size)
 
     def set_info(self, env: SetInfoEnv) -> None:
         self._volumes.set_info(env.volume, env.text)

@@ -6,8 +6,8 @@ import contextlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from snf_extstorage.directory.engine import DirectoryVolumes, no_trace
@@ -55,25 +55,27 @@ class Site:
 
     place: Place
     hints: Path
-    environ: dict[str, str] = field(default_factory=dict)
 
     def node(self, name: str = "node1", trace: Trace = no_trace) -> DirectoryVolumes:
         return DirectoryVolumes(self.place, node=name, hints=self.hints / name, trace=trace)
 
+    def config(self, node: str = "node1") -> Path:
+        """The configuration file of one node."""
+        self.hints.mkdir(parents=True, exist_ok=True)
+        path = self.hints / f"{node}.toml"
+        path.write_text(f'folder = "{self.place.root}"\nrun = "{self.hints}/{node}"\nnode = "{node}"\n')
+        return path
+
     def script(self, name: str, volume: str, *, node: str = "node1", **more: str) -> subprocess.CompletedProcess[str]:
-        config = self.hints / f"{node}.toml"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        text = f'folder = "{self.place.root}"\nrun = "{self.hints}/{node}"\nnode = "{node}"\n'
-        config.write_text(text)
-        environ = {
+        given = {
             "LC_ALL": "C",
-            "SNF_STORE_CONFIG": str(config),
+            "SNF_STORE_CONFIG": str(self.config(node)),
             "EXTP_PROVIDER": "archipelago",
             "EXTP_ACCESS": "kernelspace",
             "VOL_NAME": volume,
             "VOL_UUID": "efa8d6e0-c062-4b14-b829-467e6499f266",
+            **more,
         }
-        given: Mapping[str, str] = environ | self.environ | more
         return subprocess.run(
             [SCRIPTS / name], cwd=SCRIPTS, env=given, capture_output=True, text=True, timeout=60, check=False
         )
