@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from snf_extstorage.provider import Parameter
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
-from snf_extstorage.volume import Attachment, FromVolume, Volumes
+from snf_extstorage.volume import Attachment, FromVolume, Origin, Volumes
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv
 from synnefo_light.units import bytes_of
 
@@ -16,12 +17,18 @@ PARAMETERS: Final = (Parameter(name="adopt", help="Name of a volume that is ther
 
 
 class Archipelago:
-    def __init__(self, volumes: Volumes) -> None:
+    def __init__(self, volumes: Volumes, find_origin: Callable[[str], Origin]) -> None:
         self._volumes = volumes
+        self._find_origin = find_origin
 
     def create(self, env: CreateEnv) -> None:
-        adopt = env.params.get("adopt")
-        if adopt:
+        origin, adopt = env.params.get("origin"), env.params.get("adopt")
+        if origin and adopt:
+            raise UserError(f"volume {env.volume} is to have an origin and to adopt {adopt}; give one of the two")
+        if origin:
+            found = self._find_origin(origin)
+            self._volumes.clone(found, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+        elif adopt:
             self._volumes.adopt(adopt, env.volume, uuid=env.uuid, size=bytes_of(env.size))
         else:
             self._volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
@@ -31,6 +38,11 @@ class Archipelago:
 
     def grow(self, env: GrowEnv) -> None:
         self._volumes.grow(env.volume, bytes_of(env.new))
+        from snf_extstorage.guests import instance_of, tell_size
+
+        instance = instance_of(self._volumes.facts(env.volume).info)
+        if instance is not None and env.uuid is not None:
+            tell_size(instance, env.uuid, bytes_of(env.new))
 
     def attach(self, env: VolumeEnv) -> Attachment:
         return self._volumes.attach(env.volume)
@@ -59,4 +71,13 @@ class Archipelago:
 
 def provider(params: Mapping[str, str]) -> Archipelago:
     """See providers.ProviderModule. All our disks are in the one place that the site configured."""
-    return Archipelago(open_volumes(load_settings()))
+    settings = load_settings()
+    volumes = open_volumes(settings)
+
+    def find(text: str) -> Origin:
+        from snf_extstorage.origins import find_origin
+        from snf_extstorage.stores import open_catalog
+
+        return find_origin(open_catalog(settings, volumes), text, engine=settings.engine)
+
+    return Archipelago(volumes, find)

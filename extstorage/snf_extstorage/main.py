@@ -1,4 +1,4 @@
-"""The doors: the scripts that Ganeti calls. Only this module prints.
+"""The doors: the scripts that Ganeti calls, and the command `snf-store`. Only this module prints.
 
 Ganeti shows an administrator the last 20 lines of a failed script, so the sentence that explains comes last. It reads
 the standard output of `attach` alone; nothing else may be on it, so everything else goes to stderr.
@@ -17,7 +17,7 @@ from typing import Final
 from snf_extstorage.provider import refuse_unknown
 from snf_extstorage.providers import provider_module
 from synnefo_light import ganeti, log
-from synnefo_light.errors import EXIT_BUG, Error, UsageError
+from synnefo_light.errors import EXIT_BUG, EnvironmentFault, Error, UsageError
 from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv
 from synnefo_light.log import logger
 
@@ -83,17 +83,38 @@ def _act(name: str, provider: str, environ: Mapping[str, str]) -> str:
     return ""
 
 
-def _guarded(run: Callable[[], str]) -> int:
+def command() -> None:
+    """The command `snf-store`. Exits."""
+    from snf_extstorage.commandline import parse
+    from snf_extstorage.settings import load_settings
+
+    log.set_up()
+
+    def run() -> str:
+        chosen, arguments = parse(sys.argv[1:])
+        sys.exit(chosen.run(load_settings(), arguments, lambda text: print(text, flush=True)))
+
+    sys.exit(_guarded(run, program="snf-store"))
+
+
+def _guarded(run: Callable[[], str], *, program: str = "snf-extstorage") -> int:
     """Run it and print what it says; an Error becomes its sentence and exit code, anything else is our bug."""
     try:
         print(run(), end="", flush=True)
         return 0
     except Error as e:
-        print(f"snf-extstorage: {e}", file=sys.stderr, flush=True)
-        return e.exit_code
+        code, sentence = e.exit_code, str(e)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as e:
+        # What the storage says in the middle of our own reads and writes; no operation goes on after one.
+        where = f" at {e.filename}" if e.filename else ""
+        code, sentence = EnvironmentFault.exit_code, f"the storage said {e.strerror!r}{where}; nothing was acknowledged"
     except Exception as e:
         import traceback
 
         traceback.print_exc()
-        print(f"snf-extstorage: a fault of its own: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
-        return EXIT_BUG
+        code, sentence = EXIT_BUG, f"a fault of its own: {type(e).__name__}: {e}"
+    print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+    return code

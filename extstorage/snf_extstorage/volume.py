@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NewType, Protocol
+from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.ganeti import VolumeName
@@ -176,7 +176,8 @@ class Volumes(Protocol):
         """Put what differs from `since` into the store and finish; the map is what the snapshot reads as, durably.
 
         The caller has opened `into` with the snapshot's size and with `since`, the parent, kept by a pin (or None: all
-        of it), and publishes the map under `into.held` afterwards. Doing it all again ends with the same map.
+        of it), and publishes the map under `into.held` afterwards. Doing it all again ends with the same map. An
+        engine that can share makes the base of the map as well; then the snapshot is needed no more.
         Raises NotFound, NoSpace.
         """
         ...
@@ -186,6 +187,18 @@ class Volumes(Protocol):
 
         The caller keeps the map by a pin for as long as there is a base: it is the parent that commits refer to.
         """
+        ...
+
+    def register(self, source: int, size: Bytes, into: Commit) -> MapId:
+        """Make a map of an open file's bytes and the base of that map at once, durably. Raises NoSpace.
+
+        The caller has opened `into` with this size and no parent, then keeps and publishes the map as with `compose`
+        and `commit`. Bytes beyond the file's end are zeros.
+        """
+        ...
+
+    def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
+        """Seconds since it was made, by the clock of this node. Raises NotFound."""
         ...
 
     def drop_base(self, map: MapId) -> None:

@@ -7,6 +7,7 @@ block, and every clone and snapshot of it the same number of steps. The store's 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +15,9 @@ from pathlib import Path
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.extents import plan_dirty
 from snf_extstorage.volume import Extent
-from synnefo_light.errors import EnvironmentFault
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.dirty import DirtyBlocks
-from synnefo_light.store.identity import BLOCK_SIZE, MapId
+from synnefo_light.store.identity import BLOCK_SIZE, MapId, is_hole
 from synnefo_light.store.maps import Map
 
 
@@ -26,10 +26,27 @@ def compose(content: Map, path: Path) -> None:
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
         os.ftruncate(fd, content.size)
         for index, _ in content.blocks():
-            data = content.read(index)
-            if os.pwrite(fd, data, index * BLOCK_SIZE) != len(data):
-                raise EnvironmentFault(f"{path} took a part of a block only; its file system is full or has a fault")
+            _write(fd, content.read(index), index * BLOCK_SIZE)
         os.fsync(fd)
+
+
+def copy(source: int, path: Path, *, size: int) -> None:
+    """A new file of `size` bytes with those of an open one, durable: cloned in the same file system, else copied."""
+    with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
+        try:
+            sharing.clone_file(source, fd)
+        except OSError:  # another file system, a device, or not a file that can share
+            for start in range(0, size, BLOCK_SIZE):
+                data = os.pread(source, min(BLOCK_SIZE, size - start), start)
+                if not is_hole(data):
+                    _write(fd, data, start)
+        os.ftruncate(fd, size)
+        os.fsync(fd)
+
+
+def _write(fd: int, data: bytes, at: int) -> None:
+    if os.pwrite(fd, data, at) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def dirty(path: Path, base: Path | None, *, size: int) -> Iterator[Extent]:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.access import Access
@@ -130,7 +132,7 @@ class DirectoryVolumes:
             return
         self.place.require_space()
         try:
-            with self.place.making("volumes", name) as folder:
+            with self.place.making("volumes", lambda: name) as folder:
                 self._trace("create disk")
                 _make_disk(folder / "disk", size=size, source=source, cow_extent=self._cow_extent)
                 self._trace("create record")
@@ -182,7 +184,7 @@ class DirectoryVolumes:
             sources = [(undo.enter_context(_reading(self.place.disk("volumes", name), name)), name) for name in cut]
             for fd, _ in sources:
                 os.fdatasync(fd)
-            folders = [undo.enter_context(self.place.making("snapshots", snapshot)) for snapshot in cut.values()]
+            folders = [undo.enter_context(self.place.making("snapshots", partial(str, n))) for n in cut.values()]
             for (source, _), folder in zip(sources, folders, strict=True):
                 self._trace("snapshot disk")
                 with _new_file(folder / "disk") as target:
@@ -225,19 +227,43 @@ class DirectoryVolumes:
 
         self.place.require_space()
         size = self._snapshot(source).size
-        return contents.commit(self.place.disk("snapshots", source), self.dirty(source, since), into, size=size)
+        disk = self.place.disk("snapshots", source)
+        self._trace("commit blocks")
+        map = contents.commit(disk, self.dirty(source, since), into, size=size)
+        self._trace("commit base")
+        self._make_base(map, size, lambda path: _make_disk(path, size=size, source=disk, cow_extent=self._cow_extent))
+        return map
+
+    def register(self, source: int, size: Bytes, into: Commit) -> MapId:
+        """The file is cloned where it can be and copied in one stretch otherwise; its blocks share its extents."""
+        from snf_extstorage.directory import contents
+
+        self.place.require_space()
+        map: list[MapId] = []
+        with contextlib.suppress(Exists), self.place.making("bases", lambda: map[0]) as folder:
+            self._trace("register disk")
+            contents.copy(source, folder / "disk", size=size)
+            self._trace("register blocks")
+            everything = contents.dirty(folder / "disk", None, size=size)
+            map.append(contents.commit(folder / "disk", everything, into, size=size))
+            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
+            self._trace("register publish")
+        return map[0]
 
     def compose(self, content: Map) -> None:
         from snf_extstorage.directory import contents
 
-        if self._exists("bases", content.id):
-            return
         self.place.require_space()
-        with contextlib.suppress(Exists), self.place.making("bases", content.id) as folder:
+        self._make_base(content.id, content.size, lambda path: contents.compose(content, path))
+
+    def _make_base(self, map: MapId, size: int, make: Callable[[Path], None]) -> None:
+        if self._exists("bases", map):
+            return
+        with contextlib.suppress(Exists), self.place.making("bases", lambda: map) as folder:
             self._trace("compose disk")
-            contents.compose(content, folder / "disk")
+            make(folder / "disk")
             self._trace("compose record")
-            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600)
+            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
             self._trace("compose publish")
         self._trace("compose done")
 
@@ -280,6 +306,12 @@ class DirectoryVolumes:
             stored=Bytes(stored),
             extents=extents,
         )
+
+    def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
+        try:
+            return time.time() - self.place.folder(kind, name).stat().st_mtime
+        except FileNotFoundError:
+            raise NotFound(f"there is no {name} among the {kind} in {self.place.root}") from None
 
     def volumes(self) -> Iterable[VolumeName]:
         return [VolumeName(n) for n in self.place.names("volumes")]

@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,7 +84,7 @@ class Place:
             )
 
     @contextlib.contextmanager
-    def making(self, kind: str, name: str) -> Iterator[Path]:
+    def making(self, kind: str, name: Callable[[], str]) -> Iterator[Path]:
         """A new folder that gets its name when the context ends well. Raises Exists when another was quicker."""
         folder = self.root / kind
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
@@ -92,11 +92,11 @@ class Place:
         try:
             yield temporary
             sync_folder(temporary)
-            os.rename(temporary, folder / name)
+            os.rename(temporary, folder / name())
         except BaseException as e:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(e, OSError) and e.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                raise Exists(f"{folder / name} is there already") from None
+                raise Exists(f"{folder / name()} is there already") from None
             raise
         sync_folder(folder)
 

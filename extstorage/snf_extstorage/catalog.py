@@ -1,0 +1,196 @@
+"""Images and snapshots: names of the store, and what the engine has of them.
+
+    register   1 blocks, pages, root   2 base of the engine   3 pin of the base   4 name: commit point
+    snapshot   1 snapshot of the engine                                           2 name: commit point
+    commit     1 blocks, pages, root   2 base   3 pin of the base                 4 the name gets the map: commit point
+    remove     1 the name: commit point
+
+Died before the commit point: a base or a snapshot without a name, which `collect` removes when it is an hour old, and
+blocks, which the store's collector removes after its grace. `commit` of a name is done again by whoever finds it
+without a map. Volumes need none of it: removing an image or its base leaves its clones as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import uuid4
+
+from snf_extstorage.volume import SnapshotName, Volumes
+from synnefo_light.errors import UserError
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.log import logger
+from synnefo_light.store import names, pins
+from synnefo_light.store.commit import Commit
+from synnefo_light.store.errors import Absent
+from synnefo_light.store.identity import MapId
+from synnefo_light.store.maps import open_map
+from synnefo_light.store.names import EngineSnapshot, Entry, Named
+from synnefo_light.store.store import Store
+from synnefo_light.units import Bytes
+
+#: What is younger may be somebody's work whose name comes last.
+YOUNG_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One disk of an instance and the name that its snapshot gets."""
+
+    volume: VolumeName
+    name: str
+
+
+class Catalog:
+    def __init__(self, store: Store, volumes: Volumes, *, engine: Literal["directory", "rados"]) -> None:
+        self.store = store
+        self.volumes = volumes
+        self._engine = engine
+
+    def register(self, name: str, source: int, size: Bytes, *, origin: str, properties: Mapping[str, str]) -> Named:
+        """An open file's bytes become the image `name`. Raises Conflict when the name is taken."""
+        self._require_free(name)
+        with Commit(self.store, size=size, owner=f"image {name}") as commit:
+            map_id = self.volumes.register(source, size, commit)
+            self._keep(map_id, commit.held)
+            entry = _entry("image", size, map=map_id, origin=origin, properties=properties)
+            return names.publish(self.store, name, entry, under=commit.held)
+
+    def prepare(self, name: str) -> None:
+        """The engine has the image's base afterwards; what came by another way has it made now. Raises Absent."""
+        map_id = names.load(self.store, name).entry.map
+        if map_id is None or map_id in self.volumes.bases():
+            return
+        logger.warning("image=%s is composed for the first time; the next volume of it will be quick", name)
+        with pins.hold(self.store, owner=f"base of {name}", names=[name]) as held:
+            map_id = MapId(held.pin.maps[0])
+            self.volumes.compose(open_map(self.store, map_id))
+            self._keep(map_id, held)
+
+    def snapshot(self, cut: Sequence[Cut]) -> list[Named]:
+        """Freeze these volumes in one cut; each is an image at once. Raises Conflict when a name is taken."""
+        for one in cut:
+            self._require_free(one.name)
+        made = {one.volume: SnapshotName(f"{one.name}-{uuid4().hex}") for one in cut}
+        self.volumes.snapshot(made)
+        published = []
+        for one in cut:
+            facts = self.volumes.snapshot_facts(made[one.volume])
+            held = EngineSnapshot(engine=self._engine, reference=facts.name)
+            entry = _entry("snapshot", facts.size, snapshot=held, parent=facts.origin, origin=f"volume {one.volume}")
+            published.append(names.publish(self.store, one.name, entry, under=None))
+        return published
+
+    def commit(self, name: str) -> MapId:
+        """Make the snapshot of that name a map; one that is a map already stays. Raises Absent, Conflict."""
+        entry = names.load(self.store, name).entry
+        if entry.map is not None:
+            return entry.map
+        if entry.snapshot is None or entry.snapshot.engine != self._engine:
+            raise UserError(f"{name} is a snapshot of another engine than ours, {self._engine}; commit it there")
+        source = SnapshotName(entry.snapshot.reference)
+        facts = self.volumes.snapshot_facts(source)
+        parent = self._base_pin(facts.origin)
+        with Commit(self.store, size=facts.size, owner=f"snapshot {name}", parent=parent) as commit:
+            map_id = self.volumes.commit(source, commit, facts.origin if parent else None)
+            based = map_id in self.volumes.bases()
+            if based:
+                self._keep(map_id, commit.held)
+            names.seal(self.store, name, map_id, uuid=entry.uuid, under=commit.held, keep_snapshot=not based)
+        if based:
+            self.volumes.drop_snapshot(source)
+        return map_id
+
+    def uncommitted(self) -> list[str]:
+        return [n.name for n in self.listing() if n.entry.map is None]
+
+    def remove(self, name: str) -> Named:
+        """Forget the name; its clones stay. What else there was of it goes with `collect`. Raises Absent."""
+        return names.remove(self.store, name)
+
+    def listing(self) -> Iterator[Named]:
+        yield from names.listing(self.store)
+
+    def collect(self, *, dry_run: bool) -> list[str]:
+        """Bases and snapshots that nothing refers to. Returns what went, or would go."""
+        found = list(self.listing())
+        maps = {n.entry.map for n in found if n.entry.map}
+        kept = {n.entry.snapshot.reference for n in found if n.entry.snapshot}
+        snapshots = [s for s in self.volumes.snapshots() if s not in kept and self._is_old("snapshots", s)]
+        # A clone that was not committed yet is compared with its base: without it, all of its blocks are hashed.
+        maps |= {m for v in self.volumes.volumes() if (m := self.volumes.facts(v).origin)}
+        maps |= {m for s in self.volumes.snapshots() if (m := self.volumes.snapshot_facts(s).origin)}
+        bases = [b for b in self.volumes.bases() if b not in maps and self._is_old("bases", b)]
+        if not dry_run:
+            for snapshot in snapshots:
+                self.volumes.drop_snapshot(snapshot)
+            for base in bases:
+                self.volumes.drop_base(base)
+                pins.release(self.store, _pin_key(base))
+        return [*(f"snapshot {s}" for s in snapshots), *(f"base {b}" for b in bases)]
+
+    def _is_old(self, kind: Literal["snapshots", "bases"], name: str) -> bool:
+        return self.volumes.age_s(kind, name) > YOUNG_S
+
+    def _keep(self, map_id: MapId, held: pins.Held) -> None:
+        pins.keep(self.store, _pin_key(map_id), owner=f"base {map_id}", map_id=map_id, under=held)
+
+    def _base_pin(self, map_id: MapId | None) -> pins.Held | None:
+        """The pin that keeps a base's map, if the base is there."""
+        if map_id is None or map_id not in self.volumes.bases():
+            return None
+        try:
+            return pins.load(self.store, _pin_key(map_id))
+        except Absent:
+            return None
+
+    def _require_free(self, name: str) -> None:
+        """Before any work; `publish` says so for certain."""
+        try:
+            entry = names.load(self.store, name).entry
+        except Absent:
+            return
+        raise UserError(f"there is a {entry.kind} {name} already; remove it first or choose another name")
+
+
+def _pin_key(map_id: MapId) -> str:
+    return f"base-{map_id}"
+
+
+def _entry(
+    kind: Literal["image", "snapshot"],
+    size: int,
+    *,
+    origin: str,
+    map: MapId | None = None,
+    snapshot: EngineSnapshot | None = None,
+    parent: MapId | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> Entry:
+    return Entry(
+        uuid=str(uuid4()),
+        kind=kind,
+        size=size,
+        created_ms=int(time.time() * 1000),
+        map=map,
+        snapshot=snapshot,
+        parent=parent,
+        origin=origin,
+        properties=properties or {},
+    )
+
+
+def open_source(path: str) -> tuple[int, Bytes]:
+    """An image's file or device, opened for reading, and its size. Raises UserError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as e:
+        raise UserError(f"the image {path} cannot be read: {e.strerror}") from e
+    size = os.lseek(fd, 0, os.SEEK_END)
+    if size == 0:
+        os.close(fd)
+        raise UserError(f"the image {path} is empty")
+    return fd, Bytes(size)
