@@ -13,7 +13,10 @@ from synnefo_light.errors import UserError
 from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv
 from synnefo_light.units import bytes_of
 
-PARAMETERS: Final = (Parameter(name="adopt", help="Name of a volume that is there already and becomes this disk"),)
+PARAMETERS: Final = (
+    Parameter(name="origin", help="What the disk begins as: the name of an image or snapshot, or map:HASH"),
+    Parameter(name="adopt", help="Name of a volume that is there already and becomes this disk"),
+)
 
 
 class Archipelago:

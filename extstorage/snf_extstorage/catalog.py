@@ -132,6 +132,16 @@ class Catalog:
                 pins.release(self.store, _pin_key(base))
         return [*(f"snapshot {s}" for s in snapshots), *(f"base {b}" for b in bases)]
 
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the engine's things, and between them and the names. Mends nothing."""
+        yield from self.volumes.check()
+        snapshots = set(self.volumes.snapshots())
+        for named in self.listing():
+            held = named.entry.snapshot
+            if held is not None and held.engine == self._engine and held.reference not in snapshots:
+                rest = "its map is there" if named.entry.map else "and it has no map: its content is lost"
+                yield f"the snapshot {held.reference} of {named.name} is missing, {rest}"
+
     def _is_old(self, kind: Literal["snapshots", "bases"], name: str) -> bool:
         return self.volumes.age_s(kind, name) > YOUNG_S
 

@@ -6,10 +6,39 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from snf_extstorage.commands import Command, commit, image, init, snapshot, volume
+from snf_extstorage.commands import (
+    Command,
+    commit,
+    diff,
+    fsck,
+    gc,
+    image,
+    init,
+    reconcile,
+    recv,
+    scrub,
+    send,
+    snapshot,
+    stats,
+    volume,
+)
 from synnefo_light.errors import UsageError
 
-COMMANDS: tuple[Command, ...] = (init, image, volume, snapshot, commit)
+COMMANDS: tuple[Command, ...] = (
+    init,
+    image,
+    volume,
+    snapshot,
+    commit,
+    send,
+    recv,
+    diff,
+    gc,
+    fsck,
+    scrub,
+    stats,
+    reconcile,
+)
 
 
 class _Parser(argparse.ArgumentParser):

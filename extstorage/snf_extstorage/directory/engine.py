@@ -322,6 +322,14 @@ class DirectoryVolumes:
     def bases(self) -> Iterable[MapId]:
         return [m for n in self.place.names("bases") if (m := _map_id(n))]
 
+    def sweep(self) -> list[str]:
+        return [str(path) for path in self.place.sweep()]
+
+    def check(self) -> Iterator[str]:
+        from snf_extstorage.directory.check import check_place
+
+        yield from check_place(self.place)
+
     def _exists(self, kind: str, name: str) -> bool:
         return self.place.folder(kind, name).exists()
 

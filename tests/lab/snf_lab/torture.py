@@ -39,7 +39,7 @@ def run_torture(lab: Lab, name: str, *, count: int | None = None, jobs: int = 2)
     words += ["--count", str(count)] if count is not None else []
     # 1 says that an attack did not pass, which the figures say too.
     script = f'cd {suite.NODE_TREE} && {{ /usr/bin/python3 "$@" || test $? = 1; }}'
-    rooms = (".", "snf-image-host", "snf-image-helper")
+    rooms = (".", "extstorage", "snf-image-host", "snf-image-helper")
     env = {"PYTHONPATH": ":".join(f"{suite.NODE_TREE}/{room}" for room in rooms), "PYTHONDONTWRITEBYTECODE": "1"}
     with lab.progress.step(f"attacks: {name}", log=log) as step:
         log.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""`snf-store stats`: how much there is, and how much sharing saves."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from snf_extstorage.commands import Out
+from snf_extstorage.settings import Settings
+from snf_extstorage.stores import open_catalog
+from synnefo_light.records import dump_json
+from synnefo_light.store import stats
+from synnefo_light.units import human
+
+NAME: Final = "stats"
+SUMMARY: Final = "how much there is, how much it takes, and how much sharing saves"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object, in bytes")
+
+
+def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
+    catalog = open_catalog(settings)
+    figures, space = stats.measure(catalog.store), catalog.store.backend.space()
+    volumes = [catalog.volumes.facts(name) for name in catalog.volumes.volumes()]
+    if arguments.json:
+        out(dump_json(figures).decode())
+        return 0
+    out(f"names     {figures.names}, {human(figures.logical)} as their owners see them")
+    out(f"blocks    {figures.blocks}, {human(figures.stored)}; {human(figures.shared)} saved, {figures.ratio:.2f} to 1")
+    out(f"garbage   {human(figures.garbage)}, for `snf-store gc`")
+    out(f"volumes   {len(volumes)}, {human(sum(v.size for v in volumes))} as their instances see them")
+    out(f"space     {human(space.free)} free of {human(space.total)}, {settings.reserve_percent} percent reserved")
+    return 0

@@ -1,0 +1,80 @@
+"""What Ganeti says there is against what there is: pure.
+
+Ganeti takes a disk for removed when its `attach` failed meanwhile, so an outage during a removal leaves a volume that
+nobody will ever ask for again. A volume is its disk's by the UUID that Ganeti passed at its creation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from snf_extstorage.volume import VolumeFacts
+from synnefo_light.errors import ProtocolError
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.log import escape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GanetiDisk:
+    instance: str
+    node: str  # the instance's primary
+    template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """`removable`: nobody but a person could miss the volume."""
+
+    volume: VolumeName | None
+    why: str
+    removable: bool = False
+
+
+def parse_disks(text: str) -> dict[str, GanetiDisk]:
+    """`gnt-instance list --no-headers --separator='|' -o name,pnode,disk_template,disk.uuids`, by disk UUID.
+
+    Raises ProtocolError for a line that is not that.
+    """
+    found: dict[str, GanetiDisk] = {}
+    for line in text.splitlines():
+        words = line.strip().split("|")
+        if len(words) != 4:
+            raise ProtocolError(f"gnt-instance list answered {escape(line)!r}, which is not name|node|template|disks")
+        name, node, template, uuids = words
+        for uuid in filter(None, uuids.split(",")):
+            if uuid != "-":
+                found[uuid.strip()] = GanetiDisk(instance=name, node=node, template=template)
+    return found
+
+
+def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk]) -> Iterator[Difference]:
+    """In the order of the volumes, then what Ganeti has and we have not."""
+    seen = set()
+    for volume in volumes:
+        disk = disks.get(volume.uuid or "")
+        seen.add(volume.uuid)
+        if disk is None:
+            yield _without_disk(volume)
+        elif volume.holders and disk.node not in volume.holders:
+            who = ", ".join(volume.holders)
+            yield Difference(
+                volume=volume.name,
+                why=f"{disk.instance} is on {disk.node}, but {who} may write; starting it there takes the volume over",
+            )
+    for uuid, disk in disks.items():
+        if disk.template == "ext" and uuid not in seen:
+            yield Difference(
+                volume=None, why=f"disk {uuid} of {disk.instance} has no volume here: another provider's, or lost"
+            )
+
+
+def _without_disk(volume: VolumeFacts) -> Difference:
+    held = f"; {', '.join(volume.holders)} may write" if volume.holders else ""
+    if volume.name.endswith(".snap"):
+        why = f"is a snapshot for an export that died{held}"
+    elif volume.uuid is None:
+        why = f"was not made by Ganeti{held}"
+    else:
+        why = f"belongs to no disk of Ganeti's: a removal that failed, or a creation{held}"
+    return Difference(volume=volume.name, why=why, removable=not volume.holders and volume.uuid is not None)
