@@ -1,7 +1,7 @@
 """A store in a directory of a file system that several nodes may share.
 
     FORMAT GC               what the store is; the collector's state
-    blocks/ab/abcd...       immutable, named by a hash; 256 folders by its first byte. pages/ and roots/ likewise
+    blocks/ab/abcd...       immutable, named by a hash; a folder for its first byte. pages/ and roots/ likewise
     names/ab/debian-12      records; the folder is the first byte of the SHA-256 of the name. pins/ likewise
     tmp/                    files that are being written
     trash/CUTOFF/           what the collector took away, with the cut-off in milliseconds; for another grace
@@ -38,6 +38,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from synnefo_light.errors import UserError
 from synnefo_light.files import locked
 from synnefo_light.store.backend import (
     IMMUTABLE,
@@ -79,6 +80,7 @@ class Directory:
         self.files = files or FileSystem()
         self.trace = trace
         self._broken = ""
+        self._folders: set[Path] = set()
 
     def now(self) -> Instant:
         """By the file system's clock, which is another machine's on NFS: the time of a file touched now."""
@@ -134,9 +136,11 @@ class Directory:
 
     def keys(self, kind: Kind) -> Iterator[str]:
         folder = self.path / kind.value
-        for shard in range(256):
-            with self.reading(f"{kind.value}/{shard:02x}"):
-                entries = os.listdir(folder / f"{shard:02x}")
+        with self.reading(kind.value):
+            shards = sorted(name for name in os.listdir(folder) if _SHARD.fullmatch(name))
+        for shard in shards:
+            with self.reading(f"{kind.value}/{shard}"):
+                entries = os.listdir(folder / shard)
             for name in entries:
                 if self._is_ours(kind, shard, name):
                     yield name
@@ -200,6 +204,7 @@ class Directory:
                 finally:
                     os.close(fd)
                 self.trace("replace.2 written")
+                self.make_folder(final.parent)
                 self.files.rename(temporary, final)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -239,7 +244,7 @@ class Directory:
                     continue
                 for entry in self._entries(Path(folder.path)):
                     regular = stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
-                    if not regular or not self._is_ours(kind, int(folder.name, 16), entry.name):
+                    if not regular or not self._is_ours(kind, folder.name, entry.name):
                         yield Stray(place=entry.path, why="is not the store's")
         old = self.now() - self.fresh_s
         for entry in self._entries(self.path / "tmp"):
@@ -283,10 +288,18 @@ class Directory:
         if kind is Kind.STORE:
             return self.path / key
         folder: str = kind.value
-        return self.path / folder / f"{_shard(kind, key):02x}" / key
+        return self.path / folder / _shard(kind, key) / key
 
     def temporary(self) -> Path:
         return self.path / "tmp" / secrets.token_hex(16)
+
+    def make_folder(self, folder: Path) -> None:
+        """A folder of objects exists and will be there after a power cut, also when somebody else has just made it."""
+        if folder not in self._folders and folder != self.path:
+            with self.writing(), contextlib.suppress(FileExistsError):
+                self.files.mkdir(folder)
+            self.sync_folder(folder.parent)
+            self._folders.add(folder)
 
     def sync(self, fd: int) -> None:
         try:
@@ -377,10 +390,10 @@ class Directory:
                 raise Conflict(f"{kind.value} {key} of the store {self.place} was replaced by somebody else")
             yield
 
-    def _is_ours(self, kind: Kind, shard: int, name: str) -> bool:
+    def _is_ours(self, kind: Kind, shard: str, name: str) -> bool:
         try:
             check_key(kind, name)
-        except Exception:
+        except UserError:
             return False
         return _shard(kind, name) == shard
 
@@ -408,11 +421,6 @@ def make_directory(path: Path, form: Format, *, files: FileSystem | None = None,
         for name in sorted(known):
             with contextlib.suppress(FileExistsError):
                 directory.files.mkdir(path / name)
-        for kind in _FANNED:
-            for shard in range(256):
-                with contextlib.suppress(FileExistsError):
-                    directory.files.mkdir(path / kind.value / f"{shard:02x}")
-            directory.sync_folder(path / kind.value)
         directory.sync_folder(path)
         directory.sync_folder(path.parent)
         trace("make.1 folders")
@@ -421,8 +429,8 @@ def make_directory(path: Path, form: Format, *, files: FileSystem | None = None,
     return directory
 
 
-def _shard(kind: Kind, key: str) -> int:
-    return int(key[:2], 16) if kind in IMMUTABLE else hashlib.sha256(key.encode()).digest()[0]
+def _shard(kind: Kind, key: str) -> str:
+    return key[:2] if kind in IMMUTABLE else hashlib.sha256(key.encode()).hexdigest()[:2]
 
 
 def _version(data: bytes) -> Version:

@@ -77,6 +77,7 @@ class DirectoryBatch:
                     directory.sync(fd)
                 directory.trace("create.2 synced")
                 for final, (fd, temporary) in list(self._staged.items()):
+                    directory.make_folder(final.parent)
                     directory.files.rename(temporary, final)
                     os.close(fd)
                     del self._staged[final]
@@ -128,6 +129,7 @@ class DirectoryBatch:
                 self._directory.set_aside(kind, key),
             )
             return False
+        self._directory.make_folder(final.parent)
         self._folders.add(final.parent)
         return True
 

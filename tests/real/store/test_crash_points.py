@@ -1,0 +1,109 @@
+"""kill -9 at every numbered step of every operation: nothing acknowledged is lost, and all can be done again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from synnefo_light.store import names
+from synnefo_light.store.directory import Directory, make_directory
+from synnefo_light.store.errors import Absent, FormatRefused
+from synnefo_light.store.store import Store, open_store
+from tests.real.store import operations
+from tests.real.store.operations import MAKES, OPERATIONS, Unsynced
+
+TREE = Path(__file__).resolve().parents[3]
+
+#: Steps that a module's docstring argues about; each has to be among those at which an operation was killed.
+ARGUED = {
+    "put": {"create.1 written", "create.2 synced", "create.3 renamed", "create.4 folders synced"},
+    "commit": {
+        *("hold.1 pinned", "hold.2 checked", "commit.1 pinned", "commit.2 blocks written", "commit.3 pages written"),
+        *("commit.4 root written", "publish.1 pinned", "publish.2 published", "publish.3 checked"),
+        *("replace.1 compared", "replace.2 written", "replace.3 renamed", "replace.4 folder synced"),
+    },
+    "remove": {"remove.1 pinned", "remove.2 removed", "delete.1 removed", "delete.2 folder synced"},
+    "collect": {
+        *("gc.1 begun", "gc.2 marked", "gc.3 roots swept", "gc.3 pages swept", "gc.3 swept", "gc.4 leftovers gone"),
+        *("gc.5 noted", "retire.1 in the trash", "retire.2 looked at again"),
+    },
+}
+
+
+def killed_at(place: Path, operation: str, step: int) -> tuple[bool, list[str]]:
+    """Whether it came that far, and the steps that it went."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.real.store.operations", str(place), operation, str(step)],
+        cwd=TREE,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+    return done.returncode != 0, done.stdout.decode().splitlines()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prepared") / "store"
+    operations.prepare(make_directory(path, operations.FORM, files=Unsynced()))
+    return path
+
+
+def reopened(path: Path) -> Store:
+    return open_store(Directory(path, files=Unsynced()))
+
+
+def content(store: Store, name: str) -> object:
+    try:
+        found = names.load(store, name).entry
+    except Absent:
+        return None
+    return found.map, found.snapshot
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_killed_at_every_step_nothing_is_lost_and_it_can_be_done_again(
+    prepared: Path, tmp_path: Path, operation: str
+) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(prepared, undisturbed)
+    killed, steps = killed_at(undisturbed, operation, 0)
+    assert not killed
+    assert len(steps) >= 4
+    assert ARGUED.get(operation, set()) <= set(steps)
+    made = MAKES.get(operation, "base")
+    before, after = content(reopened(prepared), made), content(reopened(undisturbed), made)
+    for step in range(1, len(steps) + 1):
+        path = tmp_path / "store"
+        shutil.copytree(prepared, path)
+        killed, went = killed_at(path, operation, step)
+        assert killed or operation == "collect", f"{operation} ended before its step {step}"
+        store = reopened(path)
+        operations.assert_kept(store)
+        assert content(store, made) in (before, after), f"{operation} killed after {went[-1]}"
+        operations.again(store, operation)
+        assert content(store, made) == after, f"{operation} again after being killed after {went[-1]}"
+        operations.assert_clean_after_collecting(store)
+        shutil.rmtree(path)
+
+
+def test_a_store_whose_making_was_killed_is_no_store_and_can_be_made(tmp_path: Path) -> None:
+    _, steps = killed_at(tmp_path / "whole", "make", 0)
+    assert {"make.1 folders", "make.2 FORMAT"} <= set(steps)
+    for step in range(1, len(steps) + 1):
+        path = tmp_path / f"store-{step}"
+        _, went = killed_at(path, "make", step)
+        if "replace.3 renamed" in went:
+            with pytest.raises(FormatRefused, match="already"):
+                make_directory(path, operations.FORM)
+        else:
+            with pytest.raises(FormatRefused, match="is not a store"):
+                open_store(Directory(path))
+            make_directory(path, operations.FORM, files=Unsynced())
+        assert open_store(Directory(path)).format == operations.FORM
