@@ -357,10 +357,12 @@ def _map_id(text: str | None) -> MapId | None:
 def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int) -> None:
     with _new_file(path) as target:
         if source is not None:
-            sharing.hint_cow_extents(target, cow_extent)
             with _reading(source, source.parent.name) as fd:
                 sharing.clone_file(fd, target)
         os.ftruncate(target, size)
+        if source is not None:
+            # Only now: an origin that ends within a block has that block copied by ftruncate, and no more.
+            sharing.hint_cow_extents(target, cow_extent)
         os.fsync(target)
 
 

@@ -8,6 +8,9 @@ even if the file is the same. A map in /run makes finding quick; it is a hint an
     DETACH  LOOP_CLR_FD ─► still bound? somebody holds it: take back the "clear when closed", refuse
 
 A crash after the commit point leaves a device without a hint; the next attach or detach finds it by looking at all.
+
+Whether a device may be written (`let_write`) is kept by its number, not by what is behind it. We put that back before
+we give a number away; who takes a device from us with losetup(8) has to do so with `blockdev --setrw`.
 """
 
 from __future__ import annotations

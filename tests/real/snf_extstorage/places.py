@@ -46,6 +46,7 @@ def release(mount: Path) -> None:
     for line in listed.stdout.splitlines():
         name, _, file = line.partition(" ")
         if file.strip().startswith(f"{mount}/"):
+            subprocess.run(["blockdev", "--setrw", name], check=False, timeout=60)
             subprocess.run(["losetup", "--detach", name], check=False, timeout=60)
 
 
