@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from tests.layouts import MICROSOFT_DATA, Part, lay_out
 KINDS = tuple(FINDERS)
 ROUNDS = 9
 SIZES_MIB = {"ext4": 32, "xfs": 300, "btrfs": 128, "f2fs": 100, "vfat": 40, "ntfs": 32}
+#: Attacks that run side by side want the same bases: one makes them, the others wait.
+_MAKING = threading.Lock()
 UUID = "7f5c0e66-0a57-4c1b-9b39-0ddc0ffee000"
 FSTAB = "LABEL=root / auto defaults 0 1\nLABEL=ESP /boot/efi vfat umask=0077 0 1\n"
 
@@ -56,7 +59,9 @@ def good(kind: str) -> Attack:
 
 
 def _unchanged(path: Path, *, kind: str) -> None:
-    subprocess.run(["cp", "--sparse=always", base_disk(kind), path], check=True, timeout=120)
+    with _MAKING:
+        base = base_disk(kind)
+    subprocess.run(["cp", "--sparse=always", base, path], check=True, timeout=120)
 
 
 def _disk_mib(kind: str) -> int:
