@@ -35,8 +35,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from synnefo_light.errors import UserError
 from synnefo_light.files import locked
@@ -61,6 +62,7 @@ from synnefo_light.store.identity import BlockId
 from synnefo_light.store.store import FORMAT_KEY, no_trace
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _FANNED = (Kind.BLOCK, Kind.PAGE, Kind.ROOT, Kind.NAME, Kind.PIN)
 _OTHER_FOLDERS = ("tmp", "trash", "quarantine", "locks")
@@ -112,8 +114,9 @@ class Directory:
         return data
 
     def stat(self, kind: Kind, key: str) -> Found:
-        found = self._stat(kind, key) or (self._bring_back(kind, key) and self._stat(kind, key))
-        if not found:
+        with self.reading(f"{kind.value} {key}"):
+            found = self._wherever(kind, key, _stat_file)
+        if found is None:
             raise self._absent(kind, key)
         return Found(key=key, size=found.st_size, touched=Instant(found.st_mtime))
 
@@ -123,16 +126,16 @@ class Directory:
 
     def touched(self, kind: Kind, key: str) -> os.stat_result | None:
         """`touch`, and what the file was; None when there is none."""
-        found = self._stat(kind, key)
-        if found is None and self._bring_back(kind, key):
-            found = self._stat(kind, key)
+        with self.reading(f"{kind.value} {key}"):
+            found = self._wherever(kind, key, _stat_file)
         if found is not None and not found.st_mtime > self.now() - self.fresh_s:
-            try:
-                with self.writing():
-                    self.files.touch(self.final(kind, key))
-            except FileNotFoundError:
-                return self._stat(kind, key) if self._bring_back(kind, key) else None
+            with self.writing():
+                found = self._wherever(kind, key, self._touch_file)
         return found
+
+    def _touch_file(self, path: Path) -> os.stat_result:
+        self.files.touch(path)
+        return _stat_file(path)
 
     def keys(self, kind: Kind) -> Iterator[str]:
         folder = self.path / kind.value
@@ -147,8 +150,10 @@ class Directory:
 
     def retire(self, kind: Kind, key: str, *, untouched_since: Instant) -> bool:
         final = self.final(kind, key)
-        found = self._stat(kind, key)
-        if found is None or found.st_mtime >= untouched_since:
+        try:
+            if _stat_file(final).st_mtime >= untouched_since:
+                return False
+        except FileNotFoundError:
             return False
         bin_ = self.path / "trash" / f"{int(untouched_since * 1000):016d}"
         gone = bin_ / f"{kind.value}.{key}"
@@ -335,14 +340,11 @@ class Directory:
             raise StoreFault(f"{what} in the store {self.place} cannot be read: {e.strerror}") from e
 
     def open(self, kind: Kind, key: str) -> int:
-        final = self.final(kind, key)
         with self.reading(f"{kind.value} {key}"):
-            for _ in range(3):
-                with contextlib.suppress(FileNotFoundError):
-                    return os.open(final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                if kind not in IMMUTABLE or not self._bring_back(kind, key):
-                    break
-        raise self._absent(kind, key)
+            fd = self._wherever(kind, key, _open_file)
+        if fd is None:
+            raise self._absent(kind, key)
+        return fd
 
     # --- parts
 
@@ -354,11 +356,19 @@ class Directory:
         logger.warning("%s", self._broken)
         return StoreBroken(self._broken)
 
-    def _stat(self, kind: Kind, key: str) -> os.stat_result | None:
-        with self.reading(f"{kind.value} {key}"), contextlib.suppress(FileNotFoundError):
-            found = os.stat(self.final(kind, key), follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode):
-                return found
+    def _wherever(self, kind: Kind, key: str, act: Callable[[Path], T]) -> T | None:
+        """Do something to an object, brought back from the trash if it is there; None when it is nowhere.
+
+        The collector and others who miss it may move it to and fro meanwhile, so one look in each place is not enough.
+        """
+        final = self.final(kind, key)
+        missed = 0
+        while missed < 3:
+            with contextlib.suppress(FileNotFoundError):
+                return act(final)
+            if kind not in IMMUTABLE:
+                return None
+            missed += not self._bring_back(kind, key)
         return None
 
     def _bring_back(self, kind: Kind, key: str) -> bool:
@@ -431,6 +441,18 @@ def make_directory(path: Path, form: Format, *, files: FileSystem | None = None,
 
 def _shard(kind: Kind, key: str) -> str:
     return key[:2] if kind in IMMUTABLE else hashlib.sha256(key.encode()).hexdigest()[:2]
+
+
+def _stat_file(path: Path) -> os.stat_result:
+    """Raises FileNotFoundError also for what is no file."""
+    found = os.stat(path, follow_symlinks=False)
+    if not stat.S_ISREG(found.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "is no file", str(path))
+    return found
+
+
+def _open_file(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _version(data: bytes) -> Version:

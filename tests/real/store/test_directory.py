@@ -217,7 +217,7 @@ def test_many_processes_put_the_same_blocks_while_they_are_collected(path: Path)
         "from synnefo_light.store.directory import Directory; from synnefo_light.store.store import open_store\n"
         "from tests.real.store.contents import block; from tests.real.store.operations import Unsynced\n"
         "store = open_store(Directory(Path(sys.argv[1]), files=Unsynced())); store.backend.fresh_s = 0.0\n"
-        "for n in range(400):\n"
+        "for n in range(600):\n"
         "    found = blocks.put(store, block(n % 8 + 1))\n"
         "    assert blocks.get(store, found) == block(n % 8 + 1)\n"
     )
