@@ -19,7 +19,7 @@ TREE = Path(__file__).resolve().parent.parent
 
 #: These make loop devices and mounts, which others of them would trip over: where pytest-xdist runs tests side by side
 #: they run one after the other. Attacks watch the kernel's log and uevents, so `./lab test` runs them apart from these.
-DEVICES = ("real/snf_image_host", "real/snf_extstorage", "attack/test_controls.py")
+DEVICES = ("real/snf_image_host", "real/snf_extstorage", "real/store/test_sharing.py", "attack/test_controls.py")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -48,9 +48,8 @@ def get(store: Store, block: BlockId) -> bytes:
 def check(stored: bytes, block: BlockId) -> bytes:
     """The content of a block from its stored bytes. Raises Corrupt naming the block."""
     length = stripped_length(stored)
-    content = stored[:length]
-    if hashlib.sha256(content).digest() != block:
+    if hashlib.sha256(memoryview(stored)[:length]).digest() != block:
         raise Corrupt(f"block {block.hex()}", "has other bytes than its name says")
     if len(stored) != stored_length(length):
         raise Corrupt(f"block {block.hex()}", f"is stored with {len(stored)} bytes instead of {stored_length(length)}")
-    return content
+    return stored[:length]

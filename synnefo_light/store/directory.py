@@ -105,11 +105,13 @@ class Directory:
 
     def read(self, kind: Kind, key: str) -> bytes:
         fd = self.open(kind, key)
-        with os.fdopen(fd, "rb", buffering=0) as file, self.reading(f"{kind.value} {key}"):
-            data = file.read(LIMIT[kind] + 1)
-            while data and len(data) <= LIMIT[kind] and (more := file.read(LIMIT[kind] + 1 - len(data))):
-                data += more
-        if len(data) > LIMIT[kind]:
+        try:
+            with self.reading(f"{kind.value} {key}"):
+                size = os.fstat(fd).st_size
+                data = os.pread(fd, min(size, LIMIT[kind]), 0)
+        finally:
+            os.close(fd)
+        if size > LIMIT[kind]:
             raise Corrupt(f"{kind.value[:-1]} {key}", f"is larger than the {LIMIT[kind]} bytes that it may have")
         return data
 

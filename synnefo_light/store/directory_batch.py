@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from synnefo_light.store.backend import LIMIT, Kind
 from synnefo_light.store.errors import Conflict
 from synnefo_light.store.formats import stored_length
-from synnefo_light.store.identity import BlockId, stripped_length
+from synnefo_light.store.identity import BLOCK_SIZE, BlockId, stripped_length
 
 if TYPE_CHECKING:
     from synnefo_light.store.directory import Directory
@@ -33,6 +33,7 @@ class DirectoryBatch:
         self._directory = directory
         self._staged: dict[Path, tuple[int, Path]] = {}
         self._folders: set[Path] = set()
+        self._buffer = bytearray()
         self.shared = 0
         self.copied = 0
 
@@ -53,7 +54,7 @@ class DirectoryBatch:
         with self._or_nothing(fd, temporary):
             length = min(length, max(0, os.fstat(source).st_size - offset))
             shared = self._share(source, offset, length, fd)
-            data = os.pread(fd if shared else source, length, 0 if shared else offset)
+            data = self._read(fd if shared else source, length, 0 if shared else offset)
             content = stripped_length(data)
             block = BlockId(hashlib.sha256(memoryview(data)[:content]).digest())
             stored = stored_length(content)
@@ -61,7 +62,7 @@ class DirectoryBatch:
                 self._drop(fd, temporary)
                 return block if content else None
             if not shared:
-                self._directory.files.write(fd, data[:stored])
+                self._directory.files.write(fd, memoryview(data)[:stored])
             self._directory.files.truncate(fd, stored)
         self.shared += shared
         self.copied += not shared
@@ -146,6 +147,14 @@ class DirectoryBatch:
         except BaseException:
             self._drop(fd, temporary)
             raise
+
+    def _read(self, fd: int, length: int, offset: int) -> bytes | bytearray:
+        """A whole block goes to the same memory each time: fresh pages for each cost more than the hash."""
+        if not self._buffer:
+            self._buffer = bytearray(BLOCK_SIZE)
+        if length == len(self._buffer) == os.preadv(fd, [self._buffer], offset):
+            return self._buffer
+        return os.pread(fd, length, offset)
 
     def _share(self, source: int, offset: int, length: int, fd: int) -> bool:
         try:

@@ -41,9 +41,11 @@ def is_hole(data: bytes) -> bool:
     return stripped_length(data) == 0
 
 
-def stripped_length(data: bytes) -> int:
+def stripped_length(data: bytes | bytearray) -> int:
     """Length of `data` without its trailing NULs."""
     end = len(data)
+    if end and data[-1]:
+        return end
     for step in (MIB, 64 << 10, 4 << 10):
         while end >= step and data[end - step : end] == _NULS[:step]:
             end -= step

@@ -96,7 +96,7 @@ class Recording(FileSystem):
         self._cut()
         return fd
 
-    def write(self, fd: int, data: bytes) -> None:
+    def write(self, fd: int, data: bytes | memoryview) -> None:
         super().write(fd, data)
         self.open[fd].now += bytes(data)
         self._cut()
