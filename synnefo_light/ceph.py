@@ -110,13 +110,14 @@ class Cluster:
     def _connected(self) -> Any:
         rados = load("rados")
         access = self.access
-        limits = {
+        settings = {
             "client_mount_timeout": str(access.connect_timeout_s),
             "rados_mon_op_timeout": str(access.request_timeout_s),
             "rados_osd_op_timeout": str(access.request_timeout_s),
+            "rbd_default_clone_format": "2",
         }
         try:
-            handle = rados.Rados(conffile=str(access.conf), name=f"client.{access.user}", conf=limits)
+            handle = rados.Rados(conffile=str(access.conf), name=f"client.{access.user}", conf=settings)
         except rados.Error as e:
             raise CephFault(f"Ceph's configuration {access.conf} cannot be used: {e}") from e
         try:

@@ -7,8 +7,9 @@ import hashlib
 import pytest
 
 from synnefo_light.errors import UserError
-from synnefo_light.store.backend import IMMUTABLE, LIMIT, Instant, Kind
+from synnefo_light.store.backend import IMMUTABLE, LIMIT, Instant, Kind, Space
 from synnefo_light.store.errors import Absent, Conflict
+from synnefo_light.store.rados import RadosBackend
 from synnefo_light.store.store import Store
 
 KEY = hashlib.sha256(b"key").hexdigest()
@@ -165,7 +166,10 @@ def test_names_with_every_allowed_character_are_listed_as_they_are(store: Store)
 
 def test_space_is_told(store: Store) -> None:
     space = store.backend.space()
-    assert 0 < space.free <= space.total
+    if isinstance(store.backend, RadosBackend):
+        assert space == Space(total=0, free=0)  # the tests' Ceph has no manager daemon, which would count
+    else:
+        assert 0 < space.free <= space.total
 
 
 def test_a_store_in_use_has_no_strays(store: Store) -> None:
