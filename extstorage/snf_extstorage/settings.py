@@ -15,6 +15,32 @@ VARIABLE: Final = "SNF_STORE_CONFIG"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CephSettings:
+    """For the engine `rados`: the table [ceph]."""
+
+    conf: Path = Path("/etc/ceph/ceph.conf")
+    #: client.USER, whose keyring the configuration names.
+    user: str = "ganeti"
+    pool: str = "volumes"
+    namespace: str = ""
+    #: Another pool for the images' data, as an erasure-coded one. Empty: the same.
+    data_pool: str = ""
+    #: Of a volume's objects: what the first write into a fresh clone copies.
+    object_kib: int = 4096
+    #: The store of images: objects in this pool and namespace.
+    store_pool: str = "store"
+    store_namespace: str = "snf-store"
+    #: Attach through the kernel's driver, as a device, instead of telling QEMU a URI.
+    krbd: bool = False
+    #: Ganeti 3.1.0~rc2 cannot read `:id=USER` in a URI; without it, CEPH_ARGS in Ganeti's environment names the user.
+    user_in_uri: bool = True
+
+    def __post_init__(self) -> None:
+        if self.object_kib not in (2**n for n in range(2, 16)):
+            raise ValueError(f"object_kib is {self.object_kib}, which is not a power of two from 4 to 32768")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     engine: Literal["directory", "rados"] = "directory"
     folder: Path = Path("/srv/snf-store")
@@ -26,6 +52,7 @@ class Settings:
     run: Path = Path("/run/snf-extstorage")
     #: The node's name in records: who may write. Empty: the host's.
     node: str = ""
+    ceph: CephSettings = CephSettings()
 
     def __post_init__(self) -> None:
         if not self.folder.is_absolute():

@@ -1,0 +1,385 @@
+"""The engine `rados`: see volume.py for its promises, kept.py for what is written down, fence.py for who may write.
+
+    map of the store ──compose, once──► base.MAP@base ──clone v2──► VOLUME ──snapshot──► VOLUME@NAME ──commit──► map
+
+A volume is an RBD image with the volume's name, so its URI is the same on every node and for ever. Clones copy nothing;
+a fresh one copies a whole object up at the first write into it, which is why volumes have smaller objects than bases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from snf_extstorage.directory.writers import Opening, Writers, plan_close, plan_open
+from snf_extstorage.rados import contents, fence, mapping, snapshots
+from snf_extstorage.rados.images import Client, Images
+from snf_extstorage.rados.kept import ADOPTED, Kept, base_image
+from snf_extstorage.rados.record import VolumeRecord
+from snf_extstorage.rados.uri import render_uri
+from snf_extstorage.volume import (
+    Attachment,
+    Exists,
+    Extent,
+    FromBase,
+    FromSnapshot,
+    FromVolume,
+    InUse,
+    NoSpace,
+    NotFound,
+    Origin,
+    SizeRefused,
+    SnapshotFacts,
+    SnapshotName,
+    Trace,
+    VolumeFacts,
+)
+from synnefo_light.ceph import Access, Cluster
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.log import logger
+from synnefo_light.units import KIB, Bytes, human
+
+if TYPE_CHECKING:
+    from snf_extstorage.settings import Settings
+    from synnefo_light.store.commit import Commit
+    from synnefo_light.store.identity import MapId
+    from synnefo_light.store.maps import Map
+
+
+def no_trace(step: str) -> None:
+    pass
+
+
+class RadosVolumes:
+    """The volumes of one pool, as seen from one node."""
+
+    cuts_together = True
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        node: str,
+        bases: Images | None = None,
+        krbd: bool = False,
+        user_in_uri: bool = True,
+        reserve_percent: int = 5,
+        fencing: bool = True,
+        spare: Callable[[Client], bool] | None = None,
+        trace: Trace = no_trace,
+    ) -> None:
+        self._images = images
+        self._bases = bases or images
+        self._kept = Kept(images, trace=trace)
+        self._node = node
+        self._krbd = krbd
+        self._user_in_uri = user_in_uri
+        self._reserve_percent = reserve_percent
+        self._fencing = fencing
+        self._spare = spare
+        self._trace = trace
+
+    # --- making and removing
+
+    def create(self, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        self._require_usable(name)
+        self._require_space()
+        wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin="zeros", map=None)
+        self._kept.make_volume(name, wanted, lambda: self._images.create(name, size))
+
+    def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        self._require_usable(name)
+        self._require_space()
+        with self._source(origin, name) as (parent, snapshot, has, map, shown):
+            self._clone(parent, snapshot, name, uuid=uuid, size=size, has=has, map=map, shown=shown)
+
+    def clone_image(self, image: str, snapshot: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """As `clone`, from a snapshot of an image that need not be ours. Raises NotFound."""
+        self._require_usable(name)
+        self._require_space()
+        shown = f"image {image}@{snapshot}"
+        with self._images.opened(image) as found:
+            number = self._images.user_snapshots(found).get(snapshot)
+        if number is None:
+            raise NotFound(f"there is no {shown} in pool {self._images.place}, which volume {name} is to begin as")
+        with self._images.opened(image, number=number) as found:
+            has = int(found.size())
+        self._clone(lambda: image, snapshot, name, uuid=uuid, size=size, has=has, map=None, shown=shown)
+
+    def _clone(
+        self,
+        parent: Callable[[], str],
+        snapshot: str,
+        name: VolumeName,
+        *,
+        uuid: str | None,
+        size: int,
+        has: int,
+        map: str | None,
+        shown: str,
+    ) -> None:
+        if has > size:
+            raise SizeRefused(
+                f"volume {name} is to have {human(size)}, but its origin, {shown}, has {human(has)}; ask for that much"
+            )
+
+        def fill() -> None:
+            self._images.clone(parent(), snapshot, name)
+            self._images.resize(name, size)
+
+        self._kept.make_volume(name, VolumeRecord(state="ready", uuid=uuid, size=size, origin=shown, map=map), fill)
+
+    def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """An image of that name, whether a volume of ours or not. Its rename is between the two swaps of the record."""
+        self._require_usable(name)
+        origin = f"{ADOPTED}{source}"
+        old, found = self._kept.volumes.get(source), self._kept.volumes.get(name)
+        wanted = VolumeRecord(
+            state="ready", uuid=uuid, size=size, origin=origin, map=old.map if old else None, opened=True
+        )
+        if found is None or found.origin != origin:
+            self._require_adoptable(source, old, name, size)
+        elif (found.uuid, found.size) != (uuid, size):
+            raise Exists(f"{source} is to become volume {name}, but there is one of that name")
+        if found is None or found.state != "ready":
+            self._kept.make_volume(name, wanted, lambda: self._rename(source, name))
+        if old is not None:
+            self._kept.volumes.swap(source, old, None)
+
+    def _rename(self, source: str, name: str) -> None:
+        try:
+            self._images.rename(source, name)
+        except NotFound:
+            with self._images.opened(name):  # renamed already, by who died
+                pass
+
+    def _require_adoptable(self, source: str, old: VolumeRecord | None, name: str, size: int) -> None:
+        self._refuse_users(source, old)
+        with self._images.opened(source) as image:
+            has = int(image.size())
+        if has != size:
+            raise SizeRefused(f"{source} has {human(has)}, and {name} is to have {human(size)}; ask for its size")
+
+    def remove(self, name: VolumeName) -> None:
+        if self._krbd:
+            mapping.unmap(self._images, name)
+        found = self._kept.volumes.get(name)
+        if found is None:
+            return
+        if found.state == "ready":
+            self._refuse_users(name, found)
+        self._kept.remove_volume(name, found)
+
+    def _refuse_users(self, name: str, record: VolumeRecord | None) -> None:
+        """Raises InUse while another node is written down as a writer, or anybody has the image open."""
+        others = [holder for holder in (record.holders if record else ()) if holder != self._node]
+        if others:
+            raise InUse(f"volume {name} is to go, but {others[0]} has it open; close it there first")
+        with contextlib.suppress(NotFound):
+            clients = self._images.clients(name)
+            if clients:
+                raise InUse(
+                    f"volume {name} is to go, but {clients[0].address} has it open; stop who uses it (a client that "
+                    "died is forgotten after half a minute)"
+                )
+
+    @contextlib.contextmanager
+    def _source(self, origin: Origin, name: str) -> Iterator[tuple[Callable[[], str], str, int, str | None, str]]:
+        """What to clone: the image's name, made when it is asked for, the snapshot, size, map, and words for people."""
+        match origin:
+            case FromBase(map=map):
+                base = self._kept.bases.get(map)
+                if base is None or base.state != "ready":
+                    raise NotFound(f"there is no base of map {map} in pool {self._images.place}")
+                yield lambda: base_image(map), contents.BASE_SNAPSHOT, base.size, map, f"map {map}"
+            case FromSnapshot(snapshot=snapshot):
+                image, at, kept = snapshots.clone_source(self._kept, snapshot)
+                yield lambda: image, at, kept.size, kept.map, f"snapshot {snapshot}"
+            case FromVolume(volume=volume):
+                record = self._kept.volume(volume)
+                at = f"clone.{name}"
+                with contextlib.ExitStack() as undo:
+
+                    def cut() -> str:
+                        with self._images.opened(volume, read_only=False) as image:
+                            self._images.drop_snapshot(image, at)  # of a clone that died
+                            self._images.take_snapshot(image, at)
+                        undo.callback(self._drop_clones_snapshot, volume, at)
+                        return volume
+
+                    yield cut, at, record.size, record.map, f"volume {volume}"
+
+    def _drop_clones_snapshot(self, volume: str, at: str) -> None:
+        """The clone keeps what it needs of it."""
+        with self._images.opened(volume, read_only=False) as image:
+            self._images.drop_snapshot(image, at)
+
+    # --- snapshots, and the store
+
+    def snapshot(self, cut: Mapping[VolumeName, SnapshotName]) -> None:
+        self._require_space()
+        snapshots.take(self._kept, cut)
+
+    def drop_snapshot(self, name: SnapshotName) -> None:
+        snapshots.drop(self._kept, name)
+
+    def dirty(self, source: SnapshotName, since: MapId | None) -> Iterator[Extent]:
+        return contents.dirty(self._kept, self._kept.snapshot(source), since)
+
+    def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
+        self._require_space()
+        found = self._kept.snapshot(source)
+        done = contents.commit(self._kept, found, into, since)
+        # Told for later commits; lost, they look at everything.
+        self._kept.snapshots.swap(source, found, replace(found, committed=done))
+        return done
+
+    def compose(self, content: Map) -> None:
+        self._require_space()
+        self._kept.make_base(content.id, content.size, lambda name: contents.compose(self._bases, content, name))
+
+    def drop_base(self, map: MapId) -> None:
+        self._kept.remove_base(map)
+
+    # --- use
+
+    def grow(self, name: VolumeName, new: Bytes) -> None:
+        """1 the image, 2 the record. An image that is larger than its record is grown again."""
+        record = self._kept.volume(name)
+        if new < record.size:
+            raise SizeRefused(
+                f"volume {name} has {human(record.size)} and was asked to become {human(new)}; it can only grow"
+            )
+        self._trace("grow image")
+        self._images.resize(name, new)
+        self._trace("grow record")
+        self._kept.change_volume(name, lambda found: replace(found, size=max(found.size, new)))
+
+    def attach(self, name: VolumeName) -> Attachment:
+        self._kept.volume(name)
+        if self._krbd:
+            return Attachment(device=mapping.map_image(self._images, name))
+        return Attachment(device=None, uris=(f"kvm:{self._uri(name)}",))
+
+    def detach(self, name: VolumeName) -> None:
+        if self._krbd:
+            mapping.unmap(self._images, name)
+        self.close(name)
+
+    def open(self, name: VolumeName, *, exclusive: bool) -> None:
+        """Fence, where one is needed, then the record: the commit point. Died in between, the next one fences again."""
+        record = self._kept.volume(name)
+        plan = self._plan_open(name, record, exclusive=exclusive)
+        if plan.fence and not self._fencing:
+            logger.warning("volume=%s open: taken from %s without a fence", name, ", ".join(record.holders))
+        elif plan.fence:
+            others = ", ".join(holder for holder in record.holders if holder != self._node)
+            logger.warning("volume=%s open: fencing %s, which did not close it", name, others)
+            fence.fence(self._images, name, spare=self._spare or fence.lives_here(self._images), trace=self._trace)
+        self._trace("open record")
+
+        def take(found: VolumeRecord) -> VolumeRecord:
+            if found.holders != record.holders or found.exclusive != record.exclusive:
+                raise InUse(f"volume {name} was opened or closed by another node at the same time; try again")
+            return replace(
+                found,
+                holders=plan.writers.nodes,
+                exclusive=plan.writers.exclusive,
+                opened=True,
+                generation=found.generation + plan.fence,
+            )
+
+        self._kept.change_volume(name, take)
+
+    def close(self, name: VolumeName) -> None:
+        def leave(found: VolumeRecord) -> VolumeRecord:
+            writers = plan_close(Writers(found.holders, found.exclusive), self._node)
+            return replace(found, holders=writers.nodes, exclusive=writers.exclusive)
+
+        with contextlib.suppress(NotFound):
+            self._kept.change_volume(name, leave)
+
+    def set_info(self, name: VolumeName, text: str) -> None:
+        self._kept.change_volume(name, lambda found: replace(found, info=text))
+
+    def _plan_open(self, name: str, record: VolumeRecord, *, exclusive: bool) -> Opening:
+        # Who uses it here is spared by the fence, so it does not matter to the plan.
+        writers = Writers(record.holders, record.exclusive)
+        return plan_open(writers, self._node, exclusive=exclusive, used_here=False, volume=name)
+
+    # --- looking
+
+    def facts(self, name: VolumeName) -> VolumeFacts:
+        record = self._kept.volume(name)
+        with self._images.opened(name) as image:
+            parts = self._images.changed(image, since=None, with_parents=False)
+        return VolumeFacts(
+            name=name,
+            uuid=record.uuid,
+            size=Bytes(record.size),
+            origin=cast("MapId | None", record.map),
+            generation=record.generation,
+            info=record.info,
+            holders=record.holders,
+            exclusive=record.exclusive,
+            stored=None if parts is None else Bytes(sum(length for _, length in parts)),
+            extents=None,
+        )
+
+    def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
+        found = self._kept.snapshot(name)
+        origin = cast("MapId | None", found.map)
+        return SnapshotFacts(name=name, volume=found.volume, size=Bytes(found.size), origin=origin)
+
+    def volumes(self) -> Iterable[VolumeName]:
+        return [VolumeName(name) for name, record in self._kept.volumes.items() if record.state == "ready"]
+
+    def snapshots(self) -> Iterable[SnapshotName]:
+        return [SnapshotName(name) for name, record in self._kept.snapshots.items() if record.state == "ready"]
+
+    def bases(self) -> Iterable[MapId]:
+        return [cast("MapId", key) for key, record in self._kept.bases.items() if record.state == "ready"]
+
+    # --- parts
+
+    def _uri(self, name: str) -> str:
+        user = self._images.cluster.access.user if self._user_in_uri else None
+        return render_uri(pool=self._images.pool, namespace=self._images.namespace, image=name, user=user)
+
+    def _require_usable(self, name: str) -> None:
+        """Raises UserError for a place that instances could not use, before anything is made there."""
+        if not self._krbd:
+            self._uri(name)
+
+    def _require_space(self) -> None:
+        """Raises NoSpace. A cluster without a manager daemon counts nothing, so nothing is refused there."""
+        total, free = self._images.space()
+        if total and free * 100 < total * self._reserve_percent:
+            raise NoSpace(
+                f"the Ceph of pool {self._images.place} has {human(free)} of {human(total)} free, and "
+                f"{self._reserve_percent} % are reserved for running instances; add OSDs, or remove what is not needed"
+            )
+
+
+def volumes(settings: Settings) -> RadosVolumes:
+    """Raises Error when the pool's name or the cluster's configuration will not do. Connects when it is first used."""
+    ceph = settings.ceph
+    cluster = Cluster(Access(conf=ceph.conf, user=ceph.user))
+    images = Images(
+        cluster,
+        pool=ceph.pool,
+        namespace=ceph.namespace,
+        data_pool=ceph.data_pool or None,
+        object_size=ceph.object_kib * KIB,
+    )
+    bases = Images(cluster, pool=ceph.pool, namespace=ceph.namespace, data_pool=ceph.data_pool or None)
+    return RadosVolumes(
+        images,
+        bases=bases,
+        node=settings.node_name,
+        krbd=ceph.krbd,
+        user_in_uri=ceph.user_in_uri,
+        reserve_percent=settings.reserve_percent,
+    )

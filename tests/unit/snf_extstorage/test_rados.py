@@ -1,0 +1,151 @@
+"""What the engine and the provider `rados` decide without a cluster."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from snf_extstorage.provider import render_parameters_list
+from snf_extstorage.rados.contents import merged
+from snf_extstorage.rados.images import Client
+from snf_extstorage.rados.mapping import parse_mapped
+from snf_extstorage.rados.provider import PARAMETERS, parse_disk
+from snf_extstorage.rados.uri import render_uri
+from snf_extstorage.settings import CephSettings, Settings
+from snf_extstorage.volume import Extent
+
+from synnefo_light.errors import PeerError, UserError
+
+#: lib/hypervisor/hv_kvm/kvm_utils.py of Ganeti 3.1.0~rc2, and what `:id=` later became part of.
+GANETI_3_1_RC2 = re.compile(r"^rbd:(?P<pool>\w+)/(?P<image>[a-z0-9-\.]+)$")
+VOLUME = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
+SETTINGS = Settings()
+TREE = Path(__file__).resolve().parents[3]
+
+
+def test_a_uri_names_the_user_unless_it_is_the_default() -> None:
+    assert render_uri(pool="volumes", namespace="", image=VOLUME, user="ganeti") == f"rbd:volumes/{VOLUME}:id=ganeti"
+    for user in ("admin", None):
+        uri = render_uri(pool="volumes", namespace="", image=VOLUME, user=user)
+        found = GANETI_3_1_RC2.fullmatch(uri)
+        assert found is not None
+        assert found["image"] == VOLUME
+
+
+@pytest.mark.parametrize(
+    ("pool", "namespace", "image", "words"),
+    [
+        ("a-b", "", VOLUME, "the pool a-b has a character"),
+        ("a.b", "", VOLUME, "the pool a.b has a character"),
+        ("volumes", "tenant", VOLUME, "in the namespace tenant"),
+        ("volumes", "", "Web.disk0", "the image Web.disk0 has a character"),
+        ("volumes", "", "web_1", "the image web_1 has a character"),
+    ],
+)
+def test_what_ganeti_3_1_cannot_read_is_refused(pool: str, namespace: str, image: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        render_uri(pool=pool, namespace=namespace, image=image, user=None)
+
+
+def test_parts_are_put_in_order_joined_and_cut() -> None:
+    parts = [(8, 4), (0, 2), (2, 2), (10, 1), (30, 20), (6, 0)]
+    assert list(merged(parts, size=40)) == [
+        Extent(start=0, length=4),
+        Extent(start=8, length=4),
+        Extent(start=30, length=10),
+    ]
+    assert list(merged([], size=40)) == []
+    assert list(merged([(50, 5)], size=40)) == []
+
+
+def test_a_client_tells_its_host() -> None:
+    assert Client(address="10.0.0.1:0/123").host == "10.0.0.1"
+    assert Client(address="[2001:db8::1]:0/123").host == "[2001:db8::1]"
+
+
+MAPPED = """[{"id":"0","pool":"volumes","namespace":"","name":"web1","snap":"-","device":"/dev/rbd0"},
+{"id":"1","pool":"volumes","namespace":"","name":"web2","snap":"s","device":"/dev/rbd1"},
+{"id":"2","pool":"volumes","namespace":"t","name":"web3","snap":"-","device":"/dev/rbd2"}]"""
+
+
+def test_a_mapped_image_is_found_by_pool_namespace_and_name_and_not_by_a_snapshot_of_it() -> None:
+    assert parse_mapped(MAPPED, pool="volumes", namespace="", image="web1") == "/dev/rbd0"
+    assert parse_mapped(MAPPED, pool="volumes", namespace="", image="web2") is None
+    assert parse_mapped(MAPPED, pool="volumes", namespace="", image="web3") is None
+    assert parse_mapped(MAPPED, pool="volumes", namespace="t", image="web3") == "/dev/rbd2"
+    assert parse_mapped("", pool="volumes", namespace="", image="web1") is None
+
+
+@pytest.mark.parametrize("said", ["not json", '[{"id":"0"}]', "[1]", '"x"'])
+def test_what_rbd_says_otherwise_is_an_error_and_no_device(said: str) -> None:
+    with pytest.raises(PeerError, match="what cannot be read"):
+        parse_mapped(said, pool="volumes", namespace="", image="web1")
+
+
+def test_a_disk_without_parameters_is_as_the_site_has_it() -> None:
+    disk = parse_disk({}, SETTINGS)
+    assert (disk.pool, disk.user, disk.origin, disk.features, disk.fence) == ("volumes", "ganeti", None, None, True)
+    assert disk.object_size == 4 << 20
+
+
+def test_a_disks_parameters_go_before_the_sites() -> None:
+    params = {
+        "pool": "fast",
+        "data_pool": "ec",
+        "user": "web",
+        "origin": "debian-12@gold",
+        "features": "layering+exclusive-lock",
+        "object_size": "64K",
+        "fence": "no",
+    }
+    disk = parse_disk(params, SETTINGS)
+    assert (disk.pool, disk.data_pool, disk.user, disk.origin) == ("fast", "ec", "web", ("debian-12", "gold"))
+    assert (disk.features, disk.object_size, disk.fence) == (5, 65536, False)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"origin": "debian-12"}, "not IMAGE@SNAPSHOT"),
+        ({"origin": "a/b@c"}, "not IMAGE@SNAPSHOT"),
+        ({"origin": "a@b@c"}, "not IMAGE@SNAPSHOT"),
+        ({"features": "layering"}, "lacks exclusive-lock"),
+        ({"features": "layering,exclusive-lock,magic"}, "'magic'; known are layering"),
+        ({"object_size": "3M"}, "power of two from 4K to 32M"),
+        ({"object_size": "64M"}, "power of two from 4K to 32M"),
+        ({"fence": "maybe"}, "it can be yes or no"),
+    ],
+)
+def test_a_parameter_that_will_not_do_is_named(params: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse_disk(params, SETTINGS)
+
+
+def test_every_parameter_is_read() -> None:
+    samples = {
+        "pool": "p",
+        "data_pool": "d",
+        "namespace": "n",
+        "user": "u",
+        "origin": "i@s",
+        "features": "layering,exclusive-lock",
+        "object_size": "8K",
+        "fence": "no",
+    }
+    assert set(samples) == {parameter.name for parameter in PARAMETERS}
+    usual = parse_disk({}, SETTINGS)
+    assert [name for name, value in samples.items() if parse_disk({name: value}, SETTINGS) == usual] == []
+
+
+def test_objects_of_an_odd_size_are_refused_in_the_configuration() -> None:
+    with pytest.raises(ValueError, match="not a power of two"):
+        CephSettings(object_kib=3)
+
+
+def test_the_providers_folder_has_what_ganeti_asks_for_and_the_list_of_its_parameters() -> None:
+    folder = TREE / "extstorage" / "rados"
+    assert (folder / "parameters.list").read_text() == render_parameters_list(PARAMETERS)
+    beside = {path.name for path in (TREE / "extstorage" / "archipelago").iterdir()}
+    assert {path.name for path in folder.iterdir()} == beside
+    assert all((folder / name).resolve() == TREE / "extstorage" / "dispatch" for name in beside - {"parameters.list"})
