@@ -171,6 +171,46 @@ def feed(argv: Sequence[str | Path], *, timeout_s: float, pass_fds: Sequence[int
         yield Feeding(writing, finish)
 
 
+class Serving:
+    """A program that runs as long as its context; see `serve`."""
+
+    def __init__(self, check: Callable[[], None], end: Callable[[], None]) -> None:
+        self._check = check
+        self._end = end
+
+    def end(self) -> None:
+        """Kill it now. A second call does nothing."""
+        self._end()
+
+    def check(self) -> None:
+        """Raises ToolError, with what it said, when it has ended."""
+        self._check()
+
+
+@contextlib.contextmanager
+def serve(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = (), patience_s: float = 10.0) -> Iterator[Serving]:
+    """Start a program that serves us. When the context ends it is asked to end, and is dead after `patience_s` at most.
+
+    It is killed when we or this thread die.
+    """
+    words = ["setpriv", "--pdeathsig", "KILL", "--", *(os.fspath(word) for word in argv)]
+    logger.debug("run %s", shlex.join(words))
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = _start(words, subprocess.DEVNULL, out, err, None, None, pass_fds)
+
+        def check() -> None:
+            if process.poll() is not None:
+                raise ToolError(words[4:], outcome(process.returncode), _tail(err))
+
+        try:
+            yield Serving(check, lambda: _kill_session(process))
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience_s)
+            _kill_session(process)
+
+
 def _start(
     words: list[str],
     stdin: IO[bytes] | int,

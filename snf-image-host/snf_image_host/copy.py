@@ -6,7 +6,7 @@ is zeros (unless it belongs to the image), so that no backup of an old GPT is fo
 
 What must be true of the image's bytes is a `Check`: it sees them all, in order, and holes as zeros.
 
-Commit point: none. A copy that ends early leaves a disk that must be wiped (Target.wipe_ends) or copied onto again.
+Commit point: none. A copy that ends early leaves a disk that must be wiped (DiskTarget.wipe_ends) or copied onto again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from snf_image_host.sources import CHUNK
-from snf_image_host.target import END, Target
+from snf_image_host.target import END, DiskTarget
 from snf_image_host.values import Checksum
 from synnefo_light.errors import PeerError
 
@@ -109,7 +109,7 @@ def copy(
     chunks: Iterator[tuple[int, memoryview]],
     *,
     size: int,
-    target: Target,
+    target: DiskTarget,
     lead: bytes = b"",
     checks: Sequence[Check] = (),
     progress: Progress = lambda done, total: None,
@@ -137,7 +137,7 @@ def copy(
     return Copied(written=written, received=received, size=size)
 
 
-def _write(data: memoryview, offset: int, target: Target, *, cleared: bool) -> int:
+def _write(data: memoryview, offset: int, target: DiskTarget, *, cleared: bool) -> int:
     """Write the runs of `data` that are not zeros, zero the others; returns the bytes written."""
     written = 0
     start: int | None = None  # of the run of data that is being gathered

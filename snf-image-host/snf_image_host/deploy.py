@@ -37,7 +37,8 @@ from snf_image_host.plan import PlannedDisk, check_size, needs_helper, plan_disk
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
 from snf_image_host.sources import NoImage, OpenImage
-from snf_image_host.target import Target, open_target
+from snf_image_host.target import DiskTarget, Target, open_target
+from snf_image_host.userspace import EXPORT, RbdAddress, UserspaceTarget, open_address
 from snf_image_host.vm import SOURCE_SERIAL, Accel, HelperImage, VmDisk, limit_of, plan_vm
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import OsEnv
@@ -121,7 +122,7 @@ def create(
             reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
             if not copies:
                 state.disk = DiskState.KEPT
-            disks = _vm_disks(planned, targets, staged)
+            disks = _vm_disks(planned, targets, staged, opened)
             largest = max(target.size for target in targets)
             ran = _customise(image, choice.accel, manifest, framed, disks, largest, settings, reporter, console)
         reporter.step = "sync"
@@ -160,7 +161,7 @@ def rename(env: OsEnv, parameters: Parameters, settings: Settings, image: Helper
         choice = accel.choose(image, settings)
         reporter = Reporter(env.instance, listeners={})
         reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
-        disks = _vm_disks(planned, targets, None)
+        disks = _vm_disks(planned, targets, None, opened)
         _customise(image, choice.accel, manifest, encode(manifest), disks, sizes[0], settings, reporter, console)
         targets[0].sync()
         return True
@@ -196,8 +197,14 @@ def peak_rss() -> int:
     return 0
 
 
-def _open_disks(planned: Sequence[PlannedDisk], opened: contextlib.ExitStack) -> list[Target]:
-    return [opened.enter_context(open_target(d.path, size=d.size, readonly=d.readonly)) for d in planned]
+def _open_disks(planned: Sequence[PlannedDisk], opened: contextlib.ExitStack) -> list[Target | UserspaceTarget]:
+    return [opened.enter_context(_open_disk(disk)) for disk in planned]
+
+
+def _open_disk(disk: PlannedDisk) -> contextlib.AbstractContextManager[Target | UserspaceTarget]:
+    if isinstance(disk.path, RbdAddress):
+        return open_address(disk.path, size=disk.size, readonly=disk.readonly)
+    return open_target(disk.path, size=disk.size, readonly=disk.readonly)
 
 
 def _open_source(
@@ -235,7 +242,7 @@ def _started(env: OsEnv, parameters: Parameters, source: OpenImage | None, limit
 
 def _bring(
     source: OpenImage | None,
-    target: Target,
+    target: DiskTarget,
     parameters: Parameters,
     settings: Settings,
     signature: bytes | None,
@@ -255,11 +262,22 @@ def _bring(
     )
 
 
-def _vm_disks(planned: Sequence[PlannedDisk], targets: Sequence[Target], staged: int | None) -> list[VmDisk]:
-    disks = [
-        VmDisk(serial=f"snf-disk{d.index}", fd=t.fd, readonly=d.readonly, block=t.block)
-        for d, t in zip(planned, targets, strict=True)
-    ]
+def _vm_disks(
+    planned: Sequence[PlannedDisk],
+    targets: Sequence[Target | UserspaceTarget],
+    staged: int | None,
+    opened: contextlib.ExitStack,
+) -> list[VmDisk]:
+    disks = []
+    for disk, target in zip(planned, targets, strict=True):
+        serial = f"snf-disk{disk.index}"
+        if isinstance(target, UserspaceTarget):
+            target.sync()
+            fd = target.connect()
+            opened.callback(os.close, fd)
+            disks.append(VmDisk(serial=serial, fd=fd, readonly=disk.readonly, nbd=EXPORT))
+        else:
+            disks.append(VmDisk(serial=serial, fd=target.fd, readonly=disk.readonly, block=target.block))
     return disks + ([VmDisk(serial=SOURCE_SERIAL, fd=staged, readonly=True)] if staged is not None else [])
 
 
@@ -288,7 +306,7 @@ def _customise(
     )
 
 
-def _wipe(target: Target, state: Deployment) -> None:
+def _wipe(target: DiskTarget, state: Deployment) -> None:
     """The undo of a deployment. Goes on whatever happens, and leaves its outcome in `state`."""
     state.disk = DiskState.LEFT
     try:

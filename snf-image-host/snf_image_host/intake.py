@@ -25,7 +25,7 @@ from snf_image_host.settings import Settings
 from snf_image_host.signature import checking_signature
 from snf_image_host.sources import OpenImage
 from snf_image_host.sources.local import OpenFile
-from snf_image_host.target import Target
+from snf_image_host.target import DiskTarget
 from snf_image_host.values import SIGNATURE_LIMIT
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.manifest import ImageFormat
@@ -77,7 +77,7 @@ def check_first(source: OpenImage, parameters: Parameters, settings: Settings, *
 
 def copy_image(
     source: OpenImage,
-    target: Target,
+    target: DiskTarget,
     parameters: Parameters,
     settings: Settings,
     *,

@@ -14,6 +14,7 @@ from snf_image_host.network import plan_nics
 from snf_image_host.params import Parameters
 from snf_image_host.settings import Settings
 from snf_image_host.sources import NoImage
+from snf_image_host.userspace import RbdAddress, parse_address
 from snf_image_host.vm import HelperImage
 from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import OsDisk, OsEnv, OsNic
@@ -36,13 +37,16 @@ class PlannedDisk:
     """A disk that the helper VM gets: disk 0, and those up to a disk that becomes swap. The others stay unseen."""
 
     index: int
-    path: Path
+    path: Path | RbdAddress
     size: int | None  # bytes, as Ganeti has it
     readonly: bool
 
 
 def plan_disks(disks: Sequence[OsDisk], *, swap_disk: int | None) -> tuple[PlannedDisk, ...]:
-    """Raises UserError for a swap disk that there is not, EnvironmentFault for a disk without a path."""
+    """Raises UserError for a swap disk that there is not, EnvironmentFault for a disk that cannot be got at.
+
+    A path is preferred to an address, which takes one more program.
+    """
     last = swap_disk or 0
     if not disks:
         raise UserError("the instance has no disk; give it one with --disk 0:size=10G")
@@ -50,16 +54,14 @@ def plan_disks(disks: Sequence[OsDisk], *, swap_disk: int | None) -> tuple[Plann
         raise UserError(f"SWAP names disk {last}, but the instance has {len(disks)}; add --disk {last}:size=1G")
     planned: list[PlannedDisk] = []
     for disk in disks[: last + 1]:
-        if disk.path is None:
-            how = f"only an address for QEMU ({disk.uri})" if disk.uri else "neither a path nor an address"
+        if disk.path is None and disk.uri is None:
             raise EnvironmentFault(
-                f"Ganeti passes {how} for disk {disk.index}; snf-image needs a path on the node: "
-                f"use a template with one, or access=kernelspace"
+                f"Ganeti passes neither a path nor an address for disk {disk.index}; use a template with one of them"
             )
         planned.append(
             PlannedDisk(
                 index=disk.index,
-                path=disk.path,
+                path=disk.path or parse_address(disk.uri or ""),
                 size=bytes_of(disk.size) if disk.size is not None else None,
                 readonly=disk.index not in (0, swap_disk),
             )

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.units import MIB, human
@@ -35,8 +35,32 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
+class DiskTarget(Protocol):
+    """A disk that is being written, whatever is behind it. `path` is what messages call it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, data: memoryview, offset: int) -> None: ...
+
+    def zero(self, start: int, end: int) -> None: ...
+
+    def clear(self) -> bool: ...
+
+    def erase(self) -> None: ...
+
+    def wipe_ends(self) -> None: ...
+
+    def sync(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
+    """A file or a block device of this node."""
+
     fd: int
     path: Path
     size: int  # bytes

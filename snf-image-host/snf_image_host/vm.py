@@ -64,12 +64,13 @@ class HelperImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmDisk:
-    """An open descriptor that QEMU shows as a virtio disk with this serial."""
+    """An open descriptor that QEMU shows as a virtio disk with this serial: a file, a block device or a socket."""
 
     serial: str
     fd: int
     readonly: bool
     block: bool = False
+    nbd: str = ""  # the descriptor is a connected socket, behind which an NBD server has the disk under this name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,14 +176,17 @@ def plan_command(vm: Vm, disks: Sequence[VmDisk], *, console: int, messages: int
         *("-chardev", f"socket,id=messages,fd={messages}", "-serial", "chardev:messages"),
     ]
     for n, disk in enumerate(disks, 1):
-        driver = "host_device" if disk.block else "file"
         access = "on" if disk.readonly else "off"
-        words += ["-add-fd", f"fd={disk.fd},set={n}"]
+        if disk.nbd:
+            below = f"file.driver=nbd,file.server.type=fd,file.server.str={disk.fd},file.export={disk.nbd}"
+        else:
+            driver = "host_device" if disk.block else "file"
+            below = f"file.driver={driver},file.filename=/dev/fdset/{n}"
+            words += ["-add-fd", f"fd={disk.fd},set={n}"]
         # no-flush: the disk is synced once, by us, when the VM has ended; a crash before that fails the deployment.
         words += [
             "-blockdev",
-            f"driver=raw,node-name=disk{n},read-only={access},cache.no-flush=on,"
-            f"file.driver={driver},file.filename=/dev/fdset/{n},file.read-only={access}",
+            f"driver=raw,node-name=disk{n},read-only={access},cache.no-flush=on,{below},file.read-only={access}",
         ]
         # werror=report: the default pauses the machine when the host's disk is full.
         words += ["-device", f"virtio-blk-pci,drive=disk{n},serial={disk.serial},werror=report,rerror=report"]

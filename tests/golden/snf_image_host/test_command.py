@@ -43,6 +43,7 @@ CASES = {
             VmDisk(serial="snf-source", fd=10, readonly=True),
         ],
     ),
+    "tcg-nbd": (vm(), [ROOT, MANIFEST, VmDisk(serial="snf-disk0", fd=9, readonly=False, nbd="disk")]),
     "kvm-selftest": (vm(accel="kvm", mode="selftest", limit_s=8, file_limit=1 << 20, groups=(108,)), [ROOT]),
 }
 

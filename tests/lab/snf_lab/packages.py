@@ -38,7 +38,7 @@ FOR_TESTS = (
     *("qemu-utils", "zstd", "xz-utils", "bzip2"),  # images of other formats
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
     "python3-yaml",  # reads what is given to cloud-init
-    *("ceph-mon", "ceph-osd", *CLIENT_PACKAGES),  # a Ceph of the tests' own
+    *("ceph-mon", "ceph-osd", *CLIENT_PACKAGES, "python3-libnbd"),  # a Ceph of the tests' own, disks without a path
 )
 
 #: What tests take apart without installing it.

@@ -7,6 +7,7 @@ import pytest
 from snf_image_host.params import parse_parameters
 from snf_image_host.plan import check_size, check_windows_name, plan_disks, plan_manifest, plan_rename
 from snf_image_host.settings import Settings
+from snf_image_host.userspace import RbdAddress
 from snf_image_host.vm import HelperImage
 
 from synnefo_light.errors import EnvironmentFault, UserError
@@ -184,12 +185,18 @@ def test_the_vm_sees_disks_up_to_the_swap_disk_and_may_write_no_other() -> None:
     assert [(d.index, d.readonly) for d in planned] == [(0, False), (1, True), (2, False)]
 
 
+def test_a_path_is_preferred_to_an_address() -> None:
+    both, only = plan_disks([disk(0, uri="rbd:a/b"), disk(1, path=None, uri="rbd:a/b:id=u")], swap_disk=1)
+    assert both.path == Path("/dev/disk0")
+    assert only.path == RbdAddress(pool="a", image="b", user="u")
+
+
 @pytest.mark.parametrize(
     ("disks", "swap", "error", "sentence"),
     [
         ([], None, UserError, "no disk"),
         ([disk(0)], 1, UserError, "SWAP names disk 1, but the instance has 1; add --disk 1:size=1G"),
-        ([disk(0, path=None, uri="rbd:a/b")], None, EnvironmentFault, "only an address for QEMU (rbd:a/b)"),
+        ([disk(0, path=None, uri="gluster://a/b")], None, EnvironmentFault, "'gluster://a/b', which is not rbd:POOL/"),
         ([disk(0, path=None)], None, EnvironmentFault, "neither a path nor an address"),
         ([disk(0, mode="ro")], None, UserError, "mode=ro"),
     ],
