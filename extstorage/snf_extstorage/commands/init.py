@@ -12,7 +12,7 @@ from snf_extstorage.commands import Out
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.directory.sharing import require_sharing
 from snf_extstorage.settings import FILE, Settings
-from synnefo_light.errors import ConfigError, EnvironmentFault, UserError
+from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.run import run as run_program
 from synnefo_light.store.directory import make_directory
 from synnefo_light.store.formats import Format
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
-    if settings.engine != "directory":
-        raise ConfigError(f"{FILE} has engine {settings.engine!r}, and this makes the folder of the engine directory")
+    if settings.engine == "rados":
+        return _on_rados(settings, arguments, out)
     folder = settings.folder
     if arguments.image is not None:
         _make_image(arguments.image, arguments.size, folder, out)
@@ -52,6 +52,19 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         make_directory(folder / "store", Format(uuid=uuid4(), grace_s=arguments.grace))
     found = os.statvfs(folder)
     out(f"{folder} holds volumes and the store; {human(found.f_bavail * found.f_frsize)} are free")
+    return 0
+
+
+def _on_rados(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
+    """The pools are an administrator's to make: how many copies and where is not for us to guess."""
+    from snf_extstorage.providers import open_volumes
+    from snf_extstorage.stores import make_rados_store
+
+    if arguments.image is not None or arguments.size is not None:
+        raise UserError(f"{FILE} has engine 'rados', whose store needs no image; leave out --image and --size")
+    place = make_rados_store(settings, grace_s=arguments.grace)
+    count = len(list(open_volumes(settings).volumes()))
+    out(f"{place} is the store, and the pool {settings.ceph.pool} is for volumes, of which there are {count}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from snf_extstorage.rados.kept import Kept, base_image
 from snf_extstorage.rados.record import SnapshotRecord
 from snf_extstorage.volume import Extent
 from synnefo_light.ceph import CephFault
+from synnefo_light.errors import UserError
 
 if TYPE_CHECKING:
     from synnefo_light.store.commit import Commit
@@ -27,14 +29,18 @@ CHAIN_LIMIT: Final = 64
 
 
 def compose(images: Images, content: Map, name: str) -> None:
-    """An image of a map's bytes; what the map has no block for stays unwritten. Its snapshot comes last."""
+    """An image of a map's bytes; what the map has no block for stays unwritten."""
+    _fill(images, name, content.size, ((index, content.read(index)) for index, _ in content.blocks()))
+
+
+def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, bytes]]) -> None:
+    """Make an image of these blocks; its snapshot comes last."""
     from synnefo_light.store.identity import BLOCK_SIZE
 
-    images.create(name, content.size)
+    images.create(name, size)
     with images.opened(name, read_only=False) as image, ThreadPoolExecutor(WIDTH) as threads:
         writing: list[Future[int]] = []
-        for index, _ in content.blocks():
-            data = content.read(index)
+        for index, data in blocks:
             writing.append(threads.submit(image.write, data, index * BLOCK_SIZE))
             if len(writing) >= WIDTH:
                 _finish(images, writing.pop(0), name)
@@ -42,6 +48,28 @@ def compose(images: Images, content: Map, name: str) -> None:
             _finish(images, one, name)
         images.ask(f"flush {name}", image.flush)
         images.take_snapshot(image, BASE_SNAPSHOT)
+
+
+def register(kept: Kept, bases: Images, source: int, size: int, into: Commit) -> MapId:
+    """See `Volumes.register`: the file is read once for the store and once for the base, and must not change."""
+    from synnefo_light.store.identity import BLOCK_SIZE, BlockId, block_id
+
+    named: list[tuple[int, BlockId]] = []
+    for index in range(-(-size // BLOCK_SIZE)):
+        found = into.put(index, os.pread(source, min(BLOCK_SIZE, size - index * BLOCK_SIZE), index * BLOCK_SIZE))
+        if found is not None:
+            named.append((index, found))
+    made = into.finish()
+
+    def blocks() -> Iterator[tuple[int, bytes]]:
+        for index, expected in named:
+            data = os.pread(source, min(BLOCK_SIZE, size - index * BLOCK_SIZE), index * BLOCK_SIZE)
+            if block_id(data) != expected:
+                raise UserError(f"the file changed at byte {index * BLOCK_SIZE} while it was made an image; try again")
+            yield index, data
+
+    kept.make_base(made, size, lambda name: _fill(bases, name, size, blocks()))
+    return made
 
 
 def dirty(kept: Kept, source: SnapshotRecord, since: MapId | None) -> Iterator[Extent]:
@@ -52,21 +80,42 @@ def dirty(kept: Kept, source: SnapshotRecord, since: MapId | None) -> Iterator[E
 
 def commit(kept: Kept, source: SnapshotRecord, into: Commit, since: MapId | None) -> MapId:
     """See `Volumes.commit`."""
+    with ThreadPoolExecutor(WIDTH) as threads:
+        for index, data in _blocks(kept, source, since, threads):
+            into.put(index, data)
+    return into.finish()
+
+
+def copy(kept: Kept, source: SnapshotRecord, name: str) -> None:
+    """An image with a snapshot's bytes, for a snapshot that RBD cannot clone."""
+    from synnefo_light.store.identity import BLOCK_SIZE, is_hole
+
+    images = kept.images
+    images.create(name, source.size)
+    with images.opened(name, read_only=False) as image, ThreadPoolExecutor(WIDTH) as threads:
+        for index, data in _blocks(kept, source, None, threads):
+            if not is_hole(data):
+                _finish(images, threads.submit(image.write, data, index * BLOCK_SIZE), name)
+        images.ask(f"flush {name}", image.flush)
+
+
+def _blocks(
+    kept: Kept, source: SnapshotRecord, since: MapId | None, threads: ThreadPoolExecutor
+) -> Iterator[tuple[int, bytes]]:
+    """The blocks of a snapshot that may differ from a map, read ahead."""
     from synnefo_light.store.dirty import DirtyBlocks
     from synnefo_light.store.identity import BLOCK_SIZE
 
     blocks = DirtyBlocks(source.size)
     for extent in dirty(kept, source, since):
         blocks.mark(extent.start, extent.length)
-    with kept.images.opened(image=source.image, number=source.number) as image, ThreadPoolExecutor(WIDTH) as threads:
+    with kept.images.opened(image=source.image, number=source.number) as image:
 
         def read(index: int) -> bytes:
             start = index * BLOCK_SIZE
             return bytes(image.read(start, min(BLOCK_SIZE, source.size - start)))
 
-        for index, data in _ahead(kept.images, threads, read, blocks.blocks()):
-            into.put(index, data)
-    return into.finish()
+        yield from _ahead(kept.images, threads, read, blocks.blocks())
 
 
 def merged(parts: Iterable[tuple[int, int]], *, size: int) -> Iterator[Extent]:

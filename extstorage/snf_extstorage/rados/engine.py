@@ -9,9 +9,10 @@ a fresh one copies a whole object up at the first write into it, which is why vo
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from snf_extstorage.directory.writers import Opening, Writers, plan_close, plan_open
 from snf_extstorage.rados import contents, fence, mapping, snapshots
@@ -48,8 +49,22 @@ if TYPE_CHECKING:
     from synnefo_light.store.maps import Map
 
 
+#: What has been half made for so long was left by somebody who died.
+LEFT_S: Final = 3600.0
+
+
 def no_trace(step: str) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What a volume is to begin as. `fill` makes an image of it, of its own size."""
+
+    size: int
+    map: str | None
+    shown: str
+    fill: Callable[[], None]
 
 
 class RadosVolumes:
@@ -92,8 +107,9 @@ class RadosVolumes:
     def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         self._require_usable(name)
         self._require_space()
-        with self._source(origin, name) as (parent, snapshot, has, map, shown):
-            self._clone(parent, snapshot, name, uuid=uuid, size=size, has=has, map=map, shown=shown)
+        with contextlib.ExitStack() as undo:
+            source = self._source(origin, name, undo)
+            self._clone(source, name, uuid=uuid, size=size)
 
     def clone_image(self, image: str, snapshot: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """As `clone`, from a snapshot of an image that need not be ours. Raises NotFound."""
@@ -106,30 +122,22 @@ class RadosVolumes:
             raise NotFound(f"there is no {shown} in pool {self._images.place}, which volume {name} is to begin as")
         with self._images.opened(image, number=number) as found:
             has = int(found.size())
-        self._clone(lambda: image, snapshot, name, uuid=uuid, size=size, has=has, map=None, shown=shown)
+        source = _Source(size=has, map=None, shown=shown, fill=lambda: self._images.clone(image, snapshot, name))
+        self._clone(source, name, uuid=uuid, size=size)
 
-    def _clone(
-        self,
-        parent: Callable[[], str],
-        snapshot: str,
-        name: VolumeName,
-        *,
-        uuid: str | None,
-        size: int,
-        has: int,
-        map: str | None,
-        shown: str,
-    ) -> None:
-        if has > size:
+    def _clone(self, source: _Source, name: VolumeName, *, uuid: str | None, size: int) -> None:
+        if source.size > size:
             raise SizeRefused(
-                f"volume {name} is to have {human(size)}, but its origin, {shown}, has {human(has)}; ask for that much"
+                f"volume {name} is to have {human(size)}, but its origin, {source.shown}, has {human(source.size)}; "
+                "ask for that much"
             )
 
         def fill() -> None:
-            self._images.clone(parent(), snapshot, name)
+            source.fill()
             self._images.resize(name, size)
 
-        self._kept.make_volume(name, VolumeRecord(state="ready", uuid=uuid, size=size, origin=shown, map=map), fill)
+        wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin=source.shown, map=source.map)
+        self._kept.make_volume(name, wanted, fill)
 
     def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """An image of that name, whether a volume of ours or not. Its rename is between the two swaps of the record."""
@@ -185,31 +193,42 @@ class RadosVolumes:
                     "died is forgotten after half a minute)"
                 )
 
-    @contextlib.contextmanager
-    def _source(self, origin: Origin, name: str) -> Iterator[tuple[Callable[[], str], str, int, str | None, str]]:
-        """What to clone: the image's name, made when it is asked for, the snapshot, size, map, and words for people."""
+    def _source(self, origin: Origin, name: str, undo: contextlib.ExitStack) -> _Source:
+        """What `name` is to begin as; `undo` gets what is to be done when it is made. Raises NotFound."""
+        images = self._images
         match origin:
             case FromBase(map=map):
                 base = self._kept.bases.get(map)
                 if base is None or base.state != "ready":
-                    raise NotFound(f"there is no base of map {map} in pool {self._images.place}")
-                yield lambda: base_image(map), contents.BASE_SNAPSHOT, base.size, map, f"map {map}"
+                    raise NotFound(f"there is no base of map {map} in pool {images.place}")
+                image, at = base_image(map), contents.BASE_SNAPSHOT
+                return _Source(size=base.size, map=map, shown=f"map {map}", fill=lambda: images.clone(image, at, name))
             case FromSnapshot(snapshot=snapshot):
                 image, at, kept = snapshots.clone_source(self._kept, snapshot)
-                yield lambda: image, at, kept.size, kept.map, f"snapshot {snapshot}"
+
+                def fill() -> None:
+                    if kept.group:
+                        contents.copy(self._kept, kept, name)
+                    else:
+                        images.clone(image, at, name)
+
+                return _Source(size=kept.size, map=kept.map, shown=f"snapshot {snapshot}", fill=fill)
             case FromVolume(volume=volume):
                 record = self._kept.volume(volume)
-                at = f"clone.{name}"
-                with contextlib.ExitStack() as undo:
+                return _Source(
+                    size=record.size,
+                    map=record.map,
+                    shown=f"volume {volume}",
+                    fill=lambda: self._clone_volume(volume, name, undo),
+                )
 
-                    def cut() -> str:
-                        with self._images.opened(volume, read_only=False) as image:
-                            self._images.drop_snapshot(image, at)  # of a clone that died
-                            self._images.take_snapshot(image, at)
-                        undo.callback(self._drop_clones_snapshot, volume, at)
-                        return volume
-
-                    yield cut, at, record.size, record.map, f"volume {volume}"
+    def _clone_volume(self, volume: str, name: str, undo: contextlib.ExitStack) -> None:
+        at = f"clone.{name}"
+        with self._images.opened(volume, read_only=False) as image:
+            self._images.drop_snapshot(image, at)  # of a clone that died
+            self._images.take_snapshot(image, at)
+        undo.callback(self._drop_clones_snapshot, volume, at)
+        self._images.clone(volume, at, name)
 
     def _drop_clones_snapshot(self, volume: str, at: str) -> None:
         """The clone keeps what it needs of it."""
@@ -239,6 +258,10 @@ class RadosVolumes:
     def compose(self, content: Map) -> None:
         self._require_space()
         self._kept.make_base(content.id, content.size, lambda name: contents.compose(self._bases, content, name))
+
+    def register(self, source: int, size: Bytes, into: Commit) -> MapId:
+        self._require_space()
+        return contents.register(self._kept, self._bases, source, size, into)
 
     def drop_base(self, map: MapId) -> None:
         self._kept.remove_base(map)
@@ -341,6 +364,21 @@ class RadosVolumes:
 
     def bases(self) -> Iterable[MapId]:
         return [cast("MapId", key) for key, record in self._kept.bases.items() if record.state == "ready"]
+
+    def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
+        base = self._kept.bases.get(name) if kind == "bases" else None
+        if kind == "bases" and base is None:
+            raise NotFound(f"there is no base of map {name} in pool {self._images.place}")
+        return time.time() - (base.made_s if base is not None else self._kept.snapshot(name).made_s)
+
+    def sweep(self) -> list[str]:
+        return [
+            *snapshots.sweep(self._kept, older_than_s=LEFT_S),
+            *self._kept.sweep(older_than_s=LEFT_S),
+        ]
+
+    def check(self) -> Iterator[str]:
+        return self._kept.check()
 
     # --- parts
 

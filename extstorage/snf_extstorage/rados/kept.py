@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -81,6 +82,7 @@ class Kept:
             self._require_no_image(name)
         elif found.origin.startswith(ADOPTED) and found.origin != wanted.origin:
             raise Exists(f"volume {name} is to be made, but it was being {found.origin}; finish that, or remove it")
+        wanted = replace(wanted, made_s=int(time.time()))
         making = replace(wanted, state="making", attempt=secrets.token_hex(8))
         self.trace("create record")
         if not self.volumes.swap(name, found, making):
@@ -103,7 +105,7 @@ class Kept:
         name = base_image(key)
         if found is None:
             self._require_no_image(name)
-        making = BaseRecord(state="making", size=size, attempt=secrets.token_hex(8))
+        making = BaseRecord(state="making", size=size, attempt=secrets.token_hex(8), made_s=int(time.time()))
         self.trace("compose record")
         if not self.bases.swap(key, found, making):
             raise InUse(f"the base of map {key} is being made or removed by another process; try again later")
@@ -112,7 +114,7 @@ class Kept:
         self.trace("compose image")
         fill(name)
         self.trace("compose publish")
-        if not self.bases.swap(key, making, BaseRecord(state="ready", size=size)):
+        if not self.bases.swap(key, making, replace(making, state="ready", attempt="")):
             raise InUse(f"the base of map {key} was made by another process meanwhile; try again later")
         self.trace("compose done")
 
@@ -160,6 +162,42 @@ class Kept:
         self.dispose(base_image(key))
         self.trace("remove done")
         self.bases.swap(key, gone, None)
+
+    # --- looking after
+
+    def sweep(self, *, older_than_s: float) -> list[str]:
+        """Throw away what was being made, and finish removing what was being removed, by who died so long ago."""
+        before = time.time() - older_than_s
+        gone: list[str] = []
+        for name, volume in list(self.volumes.items()):
+            if volume.state != "ready" and volume.made_s < before and not volume.origin.startswith(ADOPTED):
+                self.remove_volume(name, volume)
+                gone.append(f"volume {name}")
+        for key, base in list(self.bases.items()):
+            if base.state != "ready" and base.made_s < before:
+                self.remove_base(key)
+                gone.append(f"base of map {key}")
+        emptied = self.images.empty_trash(prefix=GONE)
+        return gone + ([f"{emptied} images that no clone needed any more"] if emptied else [])
+
+    def check(self) -> Iterator[str]:
+        """A sentence for each record without its image, and for each thing half made."""
+        there = set(self.images.names())
+        for name, volume in self.volumes.items():
+            if volume.state != "ready":
+                yield f"volume {name} is half made or half removed; creating or removing it again finishes that"
+            elif name not in there:
+                yield f"volume {name} has a record and no image in pool {self.images.place}"
+        for key, base in self.bases.items():
+            if base.state == "ready" and base_image(key) not in there:
+                yield f"the base of map {key} has a record and no image in pool {self.images.place}"
+        for name, snapshot in self.snapshots.items():
+            if snapshot.state == "ready":
+                try:
+                    with self.images.opened(image=snapshot.image, number=snapshot.number):
+                        pass
+                except NotFound:
+                    yield f"snapshot {name} has a record, and its image has no such snapshot"
 
     def dispose(self, name: str) -> None:
         """Give the image's name free: it is removed, or kept apart for who still needs it. Absent is fine."""

@@ -122,6 +122,11 @@ class Rados:
 
     def grow(self, env: GrowEnv) -> None:
         self._volumes.grow(env.volume, bytes_of(env.new))
+        from snf_extstorage.guests import instance_of, tell_size
+
+        instance = instance_of(self._volumes.facts(env.volume).info)
+        if instance is not None and env.uuid is not None:
+            tell_size(instance, env.uuid, bytes_of(env.new))
 
     def attach(self, env: VolumeEnv) -> Attachment:
         return self._volumes.attach(env.volume)

@@ -34,6 +34,7 @@ class VolumeRecord:
     exclusive: bool = False
     opened: bool = False  # whether anybody may have written to it
     info: str = ""
+    made_s: int = 0  # when it was begun, in seconds since 1970
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class SnapshotRecord:
     map: str | None  # the map that the volume began as
     committed: str | None = None  # the map that it became
     group: str = ""  # the RBD group that it was cut with
+    made_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class BaseRecord:
     state: State
     size: int
     attempt: str = ""
+    made_s: int = 0
 
 
 R = TypeVar("R", VolumeRecord, SnapshotRecord, BaseRecord)

@@ -5,20 +5,22 @@ Making one: 1 record (making), 2 the snapshot, 3 record (ready): the commit poin
 records, one by one. Died before 3: the same names can be used again, and what is there is dropped first; in the midst
 of 3 some of a cut's snapshots are there, each of them whole.
 
-RBD before Ceph 19 cannot clone a group's snapshot: it is committed first, and clones come from its map.
+RBD before Ceph 19 cannot clone a group's snapshot: what begins as one is copied, or cloned from its map once there is
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 from snf_extstorage.rados.kept import GONE, Kept
 from snf_extstorage.rados.record import SnapshotRecord
 from snf_extstorage.volume import Exists, InUse, NotFound, SnapshotName
-from synnefo_light.errors import Error, UserError
+from synnefo_light.errors import Error
 from synnefo_light.ganeti import VolumeName
 
 
@@ -34,7 +36,14 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName]) -> None:
         with kept.images.opened(volume) as image:
             identity, size = str(image.id()), int(image.size())
         records[volume] = SnapshotRecord(
-            state="making", volume=volume, image=identity, number=0, size=size, map=record.map, group=group
+            state="making",
+            volume=volume,
+            image=identity,
+            number=0,
+            size=size,
+            map=record.map,
+            group=group,
+            made_s=int(time.time()),
         )
     begun: list[SnapshotName] = []
     try:
@@ -73,14 +82,19 @@ def drop(kept: Kept, name: SnapshotName) -> None:
     _let_go(kept, going.image)
 
 
+def sweep(kept: Kept, *, older_than_s: float) -> list[str]:
+    """Drop what was being made or dropped by who died so long ago."""
+    before, gone = time.time() - older_than_s, []
+    for name, record in list(kept.snapshots.items()):
+        if (record.state == "making" and record.made_s < before) or (record.state == "removing" and not record.group):
+            drop(kept, SnapshotName(name))
+            gone.append(f"snapshot {name}")
+    return gone
+
+
 def clone_source(kept: Kept, name: SnapshotName) -> tuple[str, str, SnapshotRecord]:
-    """Names of the image and the snapshot to clone. Raises NotFound, UserError."""
+    """Names of the image and the snapshot to clone. Raises NotFound."""
     found = kept.snapshot(name)
-    if found.group:
-        raise UserError(
-            f"the snapshot {name} was cut together with other disks, which RBD cannot clone; "
-            "commit it, and clone the map that it becomes"
-        )
     with kept.images.opened(image=found.image) as image:
         return str(image.get_name()), name, found
 

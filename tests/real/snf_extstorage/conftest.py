@@ -6,11 +6,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from snf_extstorage.directory.place import init_place
+from snf_extstorage.rados.engine import RadosVolumes
+from snf_extstorage.volume import SnapshotName
+from snf_lab.ceph import Ceph
 
+from synnefo_light.ganeti import VolumeName
 from tests.real.snf_extstorage.places import Site, mounted_xfs, release
+from tests.real.snf_extstorage.rados_site import RadosSite
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +38,30 @@ def site(xfs: Path, tmp_path: Path) -> Iterator[Site]:
     yield Site(place=init_place(root), hints=tmp_path / "run")
     release(root)
     shutil.rmtree(root)
+
+
+@pytest.fixture
+def rados(ceph: Ceph) -> Iterator[RadosSite]:
+    site = RadosSite(ceph=ceph)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def engine(rados: RadosSite) -> RadosVolumes:
+    return rados.node()
+
+
+@pytest.fixture
+def name() -> VolumeName:
+    return VolumeName(f"{uuid4()}.ext.disk0")
+
+
+@pytest.fixture
+def other() -> VolumeName:
+    return VolumeName(f"{uuid4()}.ext.disk1")
+
+
+@pytest.fixture
+def snap() -> SnapshotName:
+    return SnapshotName(f"snap-{uuid4()}")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,13 +20,6 @@ from tests.real.snf_extstorage.rados_site import MIB, POOL, RadosSite
 from tests.real.snf_image_host.node import fake_node, real_helper
 
 SIZE = 16 * MIB
-
-
-@pytest.fixture
-def site(ceph: Ceph) -> Iterator[RadosSite]:
-    site = RadosSite(ceph=ceph)
-    yield site
-    site.close()
 
 
 @pytest.fixture
@@ -46,26 +38,26 @@ def daemons() -> list[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
-def test_what_is_written_is_there_when_it_is_synced_and_nothing_is_left_running(site: RadosSite, image: str) -> None:
-    with open_address(parse_address(site.qemu_uri(image)), size=SIZE) as disk:
+def test_what_is_written_is_there_when_it_is_synced_and_nothing_is_left_running(rados: RadosSite, image: str) -> None:
+    with open_address(parse_address(rados.qemu_uri(image)), size=SIZE) as disk:
         assert disk.size == SIZE
         disk.write(memoryview(b"A" * SIZE), 0)
         disk.zero(MIB + 1, 2 * MIB)
         disk.sync()
-        assert "watcher=" in users(site.ceph, image)
+        assert "watcher=" in users(rados.ceph, image)
     wanted = bytearray(b"A" * SIZE)
     wanted[MIB + 1 : 2 * MIB] = bytes(MIB - 1)
-    assert site.read(image, count=SIZE + 1) == bytes(wanted)
-    assert "watcher=" not in users(site.ceph, image)
+    assert rados.read(image, count=SIZE + 1) == bytes(wanted)
+    assert "watcher=" not in users(rados.ceph, image)
     assert daemons() == []
-    with open_address(parse_address(site.qemu_uri(image)), size=SIZE) as disk:
+    with open_address(parse_address(rados.qemu_uri(image)), size=SIZE) as disk:
         disk.erase()
         disk.sync()
-    assert site.read(image, count=SIZE + 1) == bytes(SIZE)
+    assert rados.read(image, count=SIZE + 1) == bytes(SIZE)
 
 
-def test_a_qemu_without_a_network_reads_and_writes_through_the_socket_alone(site: RadosSite, image: str) -> None:
-    with open_address(parse_address(site.qemu_uri(image)), size=SIZE) as disk:
+def test_a_qemu_without_a_network_reads_and_writes_through_the_socket_alone(rados: RadosSite, image: str) -> None:
+    with open_address(parse_address(rados.qemu_uri(image)), size=SIZE) as disk:
         disk.write(memoryview(b"A" * 4096), 0)
         fd = disk.connect()
         drive = f"driver=raw,file.driver=nbd,file.server.type=fd,file.server.str={fd},file.export=disk"
@@ -75,12 +67,12 @@ def test_a_qemu_without_a_network_reads_and_writes_through_the_socket_alone(site
         os.close(fd)
         assert (done.returncode, done.stdout.count("4096/4096"), done.stderr) == (0, 2, ""), done
         disk.sync()
-    assert site.read(image, count=8192) == b"A" * 4096 + b"B" * 4096
+    assert rados.read(image, count=8192) == b"A" * 4096 + b"B" * 4096
 
 
-def test_without_its_socket_such_a_qemu_reaches_nothing(site: RadosSite, image: str) -> None:
+def test_without_its_socket_such_a_qemu_reaches_nothing(rados: RadosSite, image: str) -> None:
     """The control: the same QEMU with the address, the configuration and the key, but without a network."""
-    words = ["timeout", "4", "unshare", "--net", "qemu-io", "-f", "raw", "-c", "read 0 4096", site.qemu_uri(image)]
+    words = ["timeout", "4", "unshare", "--net", "qemu-io", "-f", "raw", "-c", "read 0 4096", rados.qemu_uri(image)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert "4096/4096" not in done.stdout
@@ -95,27 +87,27 @@ def test_without_its_socket_such_a_qemu_reaches_nothing(site: RadosSite, image: 
     ],
 )
 def test_a_disk_that_cannot_be_opened_is_named_with_the_reason(
-    site: RadosSite, image: str, change: tuple[str, str], words: str
+    rados: RadosSite, image: str, change: tuple[str, str], words: str
 ) -> None:
-    address = parse_address(site.qemu_uri(image).replace(*change))
+    address = parse_address(rados.qemu_uri(image).replace(*change))
     with pytest.raises(EnvironmentFault, match=words), open_address(address, size=SIZE):
         pass
     assert daemons() == []
 
 
-def test_a_disk_that_is_too_small_is_refused(site: RadosSite, image: str) -> None:
-    address = parse_address(site.qemu_uri(image))
+def test_a_disk_that_is_too_small_is_refused(rados: RadosSite, image: str) -> None:
+    address = parse_address(rados.qemu_uri(image))
     with pytest.raises(EnvironmentFault, match="though Ganeti says"), open_address(address, size=SIZE + 1):
         pass
 
 
 def test_a_ceph_that_does_not_answer_is_told_in_time(
-    site: RadosSite, image: str, monkeypatch: pytest.MonkeyPatch
+    rados: RadosSite, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(userspace, "START_S", 3)
     monkeypatch.setattr(userspace, "ANSWER_S", 3)
-    address = parse_address(site.qemu_uri(image))
-    osd, mon = site.ceph.pids()["osd.0"], site.ceph.pids()["mon.a"]
+    address = parse_address(rados.qemu_uri(image))
+    osd, mon = rados.ceph.pids()["osd.0"], rados.ceph.pids()["mon.a"]
     os.kill(mon, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -136,23 +128,23 @@ def test_a_ceph_that_does_not_answer_is_told_in_time(
 
 
 @pytest.mark.vm
-def test_an_instance_is_deployed_onto_a_disk_that_is_only_an_address(site: RadosSite, tmp_path: Path) -> None:
+def test_an_instance_is_deployed_onto_a_disk_that_is_only_an_address(rados: RadosSite, tmp_path: Path) -> None:
     helper = real_helper()
     if helper is None:
         pytest.skip("the helper VM's image is not built; SNF_HELPER_IMAGE names the folder of one")
     name, size = f"disk-{uuid4()}", 96 * MIB
-    site.ceph.run(["rbd", "create", "--size", str(size // MIB), f"{POOL}/{name}"])
+    rados.ceph.run(["rbd", "create", "--size", str(size // MIB), f"{POOL}/{name}"])
     with fake_node(helper=helper) as node:
         make_disk(node.images / "small.raw")
         env = node.environment("create", node.disk(size // MIB), img_passwd="correct horse")
         del env["DISK_0_PATH"]
-        env["DISK_0_URI"] = site.qemu_uri(name)
+        env["DISK_0_URI"] = rados.qemu_uri(name)
         process = node.start("create", env)
         out, _ = process.communicate(timeout=200)
         assert process.returncode == 0, out.decode() + node.log()
         assert node.alive() == []
     disk = tmp_path / "exported"
-    disk.write_bytes(site.read(name, count=size))
+    disk.write_bytes(rados.read(name, count=size))
     check_filesystem(disk)
     assert read_back(disk, "/etc/hostname") == b"web1\n"
-    assert "watcher=" not in users(site.ceph, name)
+    assert "watcher=" not in users(rados.ceph, name)

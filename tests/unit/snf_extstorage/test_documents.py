@@ -10,7 +10,9 @@ import pytest
 from snf_extstorage.archipelago import PARAMETERS
 from snf_extstorage.commandline import COMMANDS
 from snf_extstorage.main import PARSERS
-from snf_extstorage.settings import Settings
+from snf_extstorage.providers import PROVIDERS
+from snf_extstorage.rados import provider as rados
+from snf_extstorage.settings import CephSettings, Settings
 
 from tests.unit.snf_extstorage.tree import ROOM, TREE
 
@@ -25,6 +27,8 @@ def section(page: str, name: str) -> str:
 def test_every_disk_option_is_in_the_page_and_no_other() -> None:
     documented = re.findall(r"^\*\*([a-z_]+)\*\*$", section(PROVIDER, "PARAMETERS"), re.MULTILINE)
     assert sorted(documented) == sorted(p.name for p in PARAMETERS)
+    documented = re.findall(r"^\*\*([a-z_]+)\*\*$", section(PROVIDER, "THE PROVIDER RADOS"), re.MULTILINE)
+    assert sorted(documented) == sorted(p.name for p in rados.PARAMETERS)
 
 
 def test_every_command_is_in_the_page_and_no_other() -> None:
@@ -52,7 +56,10 @@ def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def test_every_setting_is_in_the_page_and_in_the_shipped_file() -> None:
     shipped = (ROOM / "snf-store.toml").read_text()
-    for field in dataclasses.fields(Settings):
+    assert "\n# [ceph]\n" in shipped
+    assert "**[ceph]**" in PROVIDER
+    plain = [field for field in dataclasses.fields(Settings) if field.name != "ceph"]
+    for field in (*plain, *dataclasses.fields(CephSettings)):
         assert f"**{field.name}**" in PROVIDER
         assert f"# {field.name} = " in shipped
 
@@ -61,8 +68,9 @@ def test_every_script_that_ganeti_looks_for_is_there_and_installed() -> None:
     installed = (TREE / "debian" / "snf-extstorage.install").read_text()
     for name in (*PARSERS, "verify", "parameters.list"):
         assert (ROOM / "archipelago" / name).is_file(), name
-        assert f"extstorage/archipelago/{name} usr/share/ganeti/extstorage/archipelago\n" in installed
-    assert "extstorage/dispatch usr/share/ganeti/extstorage/archipelago\n" in installed
+        for provider in PROVIDERS:
+            assert f"extstorage/{provider}/{name} usr/share/ganeti/extstorage/{provider}\n" in installed
+            assert f"extstorage/dispatch usr/share/ganeti/extstorage/{provider}\n" in installed
 
 
 def test_the_lvm_filter_is_that_of_the_other_room() -> None:

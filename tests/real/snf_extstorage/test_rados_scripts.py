@@ -1,0 +1,160 @@
+"""The scripts of both providers and snf-store on a real Ceph, as Ganeti and an administrator call them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from snf_lab.ceph import CLIENT
+
+from synnefo_light.ganeti import VolumeName
+from tests.real.snf_extstorage.places import TREE
+from tests.real.snf_extstorage.rados_site import MIB, POOL, STORE_POOL, RadosSite
+
+INSTALLED = Path("/usr/share/ganeti/extstorage/rados")
+ROOM = INSTALLED.parent if INSTALLED.is_dir() else TREE / "extstorage"
+COMMAND = Path("/usr/sbin/snf-store") if INSTALLED.is_dir() else TREE / "extstorage" / "snf-store"
+UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A node's configuration for the tests' Ceph."""
+
+    config: Path
+
+    def script(self, provider: str, name: str, volume: str, **more: str) -> subprocess.CompletedProcess[str]:
+        environ = {
+            "SNF_STORE_CONFIG": str(self.config),
+            "EXTP_PROVIDER": provider,
+            "EXTP_ACCESS": "userspace",
+            "VOL_NAME": volume,
+            "VOL_UUID": UUID,
+        }
+        folder = ROOM / provider
+        return subprocess.run(
+            [folder / name], cwd=folder, env=environ | more, capture_output=True, text=True, timeout=100, check=False
+        )
+
+    def command(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        environ = {"SNF_STORE_CONFIG": str(self.config), "PATH": os.environ["PATH"]}
+        return subprocess.run([COMMAND, *words], env=environ, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture
+def scripts(rados: RadosSite, tmp_path: Path) -> Iterator[Site]:
+    config = tmp_path / "snf-store.toml"
+    config.write_text(
+        f'engine = "rados"\nnode = "node1"\nrun = "{tmp_path}/run"\n[ceph]\nconf = "{rados.ceph.client_conf}"\n'
+        f'user = "{CLIENT}"\npool = "{POOL}"\nstore_pool = "{STORE_POOL}"\nstore_namespace = "site-{uuid4()}"\n'
+    )
+    yield Site(config=config)
+
+
+def test_a_plain_disk_lives_and_goes_through_the_scripts(rados: RadosSite, scripts: Site, name: VolumeName) -> None:
+    def call(script: str, **more: str) -> str:
+        done = scripts.script("rados", script, name, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for _ in range(2):
+        assert call("create", VOL_SIZE="16", EXTP_OBJECT_SIZE="64K") == ""
+    assert call("attach") == f"\nkvm:rbd:{POOL}/{name}:id={CLIENT}"
+    call("open", VOL_OPEN_EXCLUSIVE="True")
+    call("setinfo", VOL_METADATA="originstname+web1")
+    assert rados.write(name, "A")
+    call("grow", VOL_SIZE="16", VOL_NEW_SIZE="32")
+    assert len(rados.read(name, count=64 * MIB)) == 32 * MIB
+    assert "order 16 (64 KiB objects)" in rados.ceph.run(["rbd", "info", f"{POOL}/{name}"]).text
+
+    frozen = f"{name}.snap"
+    call("snapshot", VOL_SNAPSHOT_NAME=frozen, VOL_SNAPSHOT_SIZE="32")
+    call("snapshot", VOL_SNAPSHOT_NAME=frozen, VOL_SNAPSHOT_SIZE="32")
+    assert rados.write(name, "B")
+    assert rados.read(frozen) == b"A" * 4096
+    assert scripts.script("rados", "attach", frozen).stdout == f"\nkvm:rbd:{POOL}/{frozen}:id={CLIENT}"
+    assert scripts.script("rados", "remove", frozen).returncode == 0
+
+    call("detach")
+    for _ in range(2):
+        call("remove")
+    assert name not in rados.images_there()
+    assert scripts.script("rados", "attach", name).returncode == 2
+
+
+def test_a_disk_begins_as_a_snapshot_of_any_image(rados: RadosSite, scripts: Site, name: VolumeName) -> None:
+    image = f"golden-{uuid4()}"
+    rados.ceph.run(["rbd", "create", "--size", "16", f"{POOL}/{image}"])
+    assert rados.write(image, "G")
+    rados.ceph.run(["rbd", "snap", "create", "--no-progress", f"{POOL}/{image}@v1"])
+    refused = scripts.script("rados", "create", name, VOL_SIZE="16", EXTP_ORIGIN=f"{image}@v2")
+    assert refused.returncode == 2
+    assert f"there is no image {image}@v2" in refused.stderr.splitlines()[-1]
+    refused = scripts.script("rados", "create", name, VOL_SIZE="8", EXTP_ORIGIN=f"{image}@v1")
+    assert "ask for that much" in refused.stderr.splitlines()[-1]
+    done = scripts.script("rados", "create", name, VOL_SIZE="32", EXTP_ORIGIN=f"{image}@v1")
+    assert done.returncode == 0, done.stderr
+    assert rados.read(name, count=64 * MIB) == b"G" * 4096 + bytes(32 * MIB - 4096)
+    assert f"parent: {POOL}/{image}@v1" in rados.ceph.run(["rbd", "info", f"{POOL}/{name}"]).text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"EXTP_COLOUR": "red"}, "'colour' is not known to provider rados"),
+        ({"EXTP_POOL": "none"}, "the pool 'none' does not exist"),
+        ({"EXTP_POOL": "with-hyphen"}, "Ganeti 3.1 cannot pass to QEMU"),
+        ({"EXTP_NAMESPACE": "tenant"}, "Ganeti 3.1 cannot pass to QEMU"),
+        ({"EXTP_USER": "nobody"}, "no keyring"),
+        ({"VOL_SIZE": "0"}, "VOL_SIZE"),
+        ({"EXTP_FEATURES": "layering"}, "lacks exclusive-lock"),
+    ],
+)
+def test_bad_input_is_refused_in_the_last_line_and_makes_nothing(
+    rados: RadosSite, scripts: Site, name: VolumeName, given: dict[str, str], words: str
+) -> None:
+    done = scripts.script("rados", "create", name, **{"VOL_SIZE": "16"} | given)
+    assert done.returncode in (2, 3, 5)
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert name not in rados.images_there()
+
+
+def test_an_image_of_the_store_becomes_disks_and_a_disk_an_image(
+    rados: RadosSite, scripts: Site, name: VolumeName, other: VolumeName, tmp_path: Path
+) -> None:
+    def snf_store(*words: str | Path) -> str:
+        done = scripts.command(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "is not a store" in scripts.command("image", "list").stderr
+    assert "is the store" in snf_store("init")
+    snf_store("init")
+    image = tmp_path / "debian.raw"
+    marker = uuid4().bytes
+    with open(image, "wb") as file:
+        file.write(marker)
+        file.truncate(12 * MIB)
+    snf_store("image", "add", "debian", image)
+    assert "debian" in snf_store("image", "list")
+    for volume in (name, other):
+        done = scripts.script("archipelago", "create", volume, VOL_SIZE="16", EXTP_ORIGIN="debian")
+        assert done.returncode == 0, done.stderr
+        assert rados.read(volume, count=64 * MIB) == marker + bytes(16 * MIB - 16)
+    assert scripts.script("archipelago", "setinfo", name, VOL_METADATA="originstname+web1").returncode == 0
+    assert scripts.script("archipelago", "open", name, VOL_OPEN_EXCLUSIVE="True").returncode == 0
+    assert rados.write(name, "W", at=4 * MIB)
+    snf_store("snapshot", "web1/0", "golden", "--commit")
+    third = name.replace("disk0", "disk7")
+    done = scripts.script("archipelago", "create", third, VOL_SIZE="16", EXTP_ORIGIN="golden")
+    assert done.returncode == 0, done.stderr
+    assert rados.read(third, count=64 * MIB) == rados.read(name, count=64 * MIB)
+    snf_store("fsck")
+    snf_store("gc", "--do")
+    assert rados.read(third, count=16) == marker
