@@ -32,6 +32,8 @@ from synnefo_light.store.names import EngineSnapshot, Entry, Named
 from synnefo_light.store.store import Store
 from synnefo_light.units import Bytes
 
+#: A pin must outlive the work under it; the largest volumes take hours to hash.
+WORK_S = 86400.0
 #: What is younger may be somebody's work whose name comes last.
 YOUNG_S = 3600.0
 
@@ -53,7 +55,7 @@ class Catalog:
     def register(self, name: str, source: int, size: Bytes, *, origin: str, properties: Mapping[str, str]) -> Named:
         """An open file's bytes become the image `name`. Raises Conflict when the name is taken."""
         self._require_free(name)
-        with Commit(self.store, size=size, owner=f"image {name}") as commit:
+        with Commit(self.store, size=size, owner=f"image {name}", ttl_s=WORK_S) as commit:
             map_id = self.volumes.register(source, size, commit)
             self._keep(map_id, commit.held)
             entry = _entry("image", size, map=map_id, origin=origin, properties=properties)
@@ -65,7 +67,7 @@ class Catalog:
         if map_id is None or map_id in self.volumes.bases():
             return
         logger.warning("image=%s is composed for the first time; the next volume of it will be quick", name)
-        with pins.hold(self.store, owner=f"base of {name}", names=[name]) as held:
+        with pins.hold(self.store, owner=f"base of {name}", names=[name], ttl_s=WORK_S) as held:
             map_id = MapId(held.pin.maps[0])
             self.volumes.compose(open_map(self.store, map_id))
             self._keep(map_id, held)
@@ -94,7 +96,7 @@ class Catalog:
         source = SnapshotName(entry.snapshot.reference)
         facts = self.volumes.snapshot_facts(source)
         parent = self._base_pin(facts.origin)
-        with Commit(self.store, size=facts.size, owner=f"snapshot {name}", parent=parent) as commit:
+        with Commit(self.store, size=facts.size, owner=f"snapshot {name}", parent=parent, ttl_s=WORK_S) as commit:
             map_id = self.volumes.commit(source, commit, facts.origin if parent else None)
             based = map_id in self.volumes.bases()
             if based:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from snf_extstorage.commands import (
@@ -22,6 +23,7 @@ from snf_extstorage.commands import (
     stats,
     volume,
 )
+from snf_extstorage.settings import settings_file
 from synnefo_light.errors import UsageError
 
 COMMANDS: tuple[Command, ...] = (
@@ -49,6 +51,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     """Raises UsageError; `--help` prints and exits, as argparse has it."""
     parser = _Parser(prog="snf-store", description="Look after images, snapshots and volumes.")
+    parser.add_argument("--config", metavar="FILE", type=Path, default=settings_file(), help="another configuration")
     listed = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_arguments(listed.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY))

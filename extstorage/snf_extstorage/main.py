@@ -92,7 +92,7 @@ def command() -> None:
 
     def run() -> str:
         chosen, arguments = parse(sys.argv[1:])
-        sys.exit(chosen.run(load_settings(), arguments, lambda text: print(text, flush=True)))
+        sys.exit(chosen.run(load_settings(arguments.config), arguments, lambda text: print(text, flush=True)))
 
     sys.exit(_guarded(run, program="snf-store"))
 

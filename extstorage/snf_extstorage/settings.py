@@ -67,6 +67,10 @@ class Settings:
         return self.node or os.uname().nodename
 
 
-def load_settings() -> Settings:
+def settings_file() -> Path:
+    return Path(os.environ.get(VARIABLE) or FILE)
+
+
+def load_settings(file: Path | None = None) -> Settings:
     """Raises ConfigError naming the file and the key."""
-    return config.load(Path(os.environ.get(VARIABLE) or FILE), Settings)
+    return config.load(file or settings_file(), Settings)

@@ -160,6 +160,10 @@ class Volumes(Protocol):
         """Freeze these volumes under these names. Raises NotFound, Exists, NoSpace; then none of them is there."""
         ...
 
+    def flush(self, names: Iterable[VolumeName]) -> None:
+        """Write out what this node has cached of them, so that a snapshot has less to do. Raises NotFound."""
+        ...
+
     def drop_snapshot(self, name: SnapshotName) -> None:
         """Succeeds when it is gone, clones or not."""
         ...

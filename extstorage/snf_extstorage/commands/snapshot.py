@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from snf_extstorage.catalog import Catalog, Cut
@@ -15,6 +17,10 @@ from snf_extstorage.stores import open_catalog
 from snf_extstorage.volume import NotFound
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
+from synnefo_light.run import start_listening
+
+#: 16 TiB at 200 MB/s.
+COMMIT_LIMIT_S: Final = 86400.0
 
 NAME: Final = "snapshot"
 SUMMARY: Final = "make images of an instance's disks in one cut, as after a power cut"
@@ -23,13 +29,16 @@ SUMMARY: Final = "make images of an instance's disks in one cut, as after a powe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("instance", metavar="INSTANCE[/DISK]", help="all of its disks, or one by its number")
     parser.add_argument("name", metavar="NAME", help="disk 0 becomes NAME, disk 1 NAME-disk1")
-    parser.add_argument("--commit", action="store_true", help="put it into the store at once, and wait for that")
+    parser.add_argument("--commit", action="store_true", help="wait until it is in the store, too")
+    parser.add_argument("--no-commit", action="store_true", help="do not put it into the store; `commit` will")
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     catalog = open_catalog(settings)
     instance, _, disk = arguments.instance.partition("/")
     cut = plan_cut(instance, disk, volumes_of(catalog, instance), arguments.name)
+    # What is to be written anyway is written before the guest stands still for it.
+    catalog.volumes.flush([one.volume for one in cut])
     with contextlib.ExitStack() as guest:
         # One disk alone is one clone, which is a cut by itself.
         if len(cut) > 1 and not catalog.volumes.cuts_together:
@@ -41,7 +50,16 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     if arguments.commit:
         for named in published:
             out(f"{named.name} is map {catalog.commit(named.name)}")
+    elif not arguments.no_commit:
+        _commit_later(arguments.config, [named.name for named in published])
     return 0
+
+
+def _commit_later(config: Path, names: Sequence[str]) -> None:
+    """In a process of its own, which ends with the work; should it die, `snf-store commit` does it again."""
+    program = Path(sys.argv[0]).resolve()
+    with start_listening([program, "--config", config.resolve(), "commit", *names], limit_s=COMMIT_LIMIT_S):
+        pass
 
 
 def volumes_of(catalog: Catalog, instance: str) -> dict[int, VolumeName]:

@@ -198,6 +198,11 @@ class DirectoryVolumes:
             self._trace("snapshot publish")
         self._trace("snapshot done")
 
+    def flush(self, names: Iterable[VolumeName]) -> None:
+        for name in names:
+            with _reading(self.place.disk("volumes", name), name) as fd:
+                os.fdatasync(fd)
+
     def drop_snapshot(self, name: SnapshotName) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.place.discard("snapshots", name)

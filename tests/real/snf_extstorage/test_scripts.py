@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,19 @@ def test_a_snapshot_becomes_a_map_that_reads_as_it_did_and_shares_the_rest(site:
     for words in (["fsck"], ["scrub"], ["gc"], ["stats"], ["image", "list"], ["volume", "list"], ["commit"]):
         done = snf_store(site, *words)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+def test_a_snapshot_gets_into_the_store_by_itself(site: Site, image: bytes) -> None:
+    site.script("create", V, VOL_SIZE="16", EXTP_ORIGIN="debian")
+    site.script("setinfo", V, VOL_METADATA="originstname+web1")
+    done = snf_store(site, "snapshot", "web1/0", "golden")
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 30
+    wanted = b"golden snapshot 16 MiB ready".split()
+    while wanted not in [line.split()[:5] for line in snf_store(site, "image", "list").stdout.splitlines()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert snf_store(site, "commit").stdout == b""
 
 
 def test_a_map_travels_to_another_store_and_what_changed_travels_alone(site: Site, image: bytes, xfs: Path) -> None:
