@@ -1,0 +1,228 @@
+"""Any order of operations, with kill -9 at any step, against a plain model: names and bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from snf_extstorage.catalog import Catalog, Cut
+from snf_extstorage.directory.engine import DirectoryVolumes, no_trace
+from snf_extstorage.directory.place import init_place
+from snf_extstorage.origins import find_origin
+from snf_extstorage.volume import FromVolume, Trace
+
+from synnefo_light.errors import Error
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.store import fsck, gc, names
+from synnefo_light.store.directory import Directory, make_directory
+from synnefo_light.store.formats import Format
+from synnefo_light.store.maps import open_map
+from synnefo_light.store.store import open_store
+from synnefo_light.units import MIB, Bytes
+from tests.real.snf_extstorage.places import mounted_xfs
+
+UNIT = 4096
+#: Which of those that there are.
+ANY = st.integers(0, 11)
+MOST = 4
+SIZES = st.sampled_from([MIB, 5 * MIB, 9 * MIB])
+PLACES = st.integers(0, MIB // UNIT - 1)
+#: The step to die at; most operations have fewer than twelve, and then nobody dies.
+DEATHS = st.one_of(st.none(), st.integers(0, 11))
+
+
+class Storage(RuleBasedStateMachine):
+    """`volumes` and `images`: what each name should read as. One of the two of a crash: before, or after."""
+
+    mount: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(dir=self.mount))
+        self.place = init_place(self.root)
+        make_directory(self.root / "store", Format(uuid=uuid4(), grace_s=0))
+        self.volumes: dict[VolumeName, bytearray] = {}
+        self.images: dict[str, bytes] = {}
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.root)
+
+    def engine(self, trace: Trace = no_trace) -> DirectoryVolumes:
+        return DirectoryVolumes(self.place, node="node1", hints=self.root.with_suffix(".run"), trace=trace)
+
+    def catalog(self, trace: Trace = no_trace) -> Catalog:
+        store = open_store(Directory(self.root / "store", trace=trace), trace=trace)
+        return Catalog(store, self.engine(trace), engine="directory")
+
+    def act(self, act: Callable[[Catalog], object], death: int | None) -> None:
+        """Do it; or have a child do it that dies at a step, and do it again."""
+        if death is not None:
+            pid = os.fork()
+            if pid == 0:
+                left = [death]
+
+                def die(step: str) -> None:
+                    if left[0] == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    left[0] -= 1
+
+                with contextlib.suppress(BaseException):
+                    act(self.catalog(die))
+                os._exit(0)
+            os.waitpid(pid, 0)
+        with contextlib.suppress(Error):  # "there is one already": the child came that far
+            act(self.catalog())
+
+    def free(self) -> VolumeName:
+        """A name that no volume has; one that a volume had may come again."""
+        return next(n for n in (VolumeName(f"v{k}.ext.disk0") for k in range(MOST)) if n not in self.volumes)
+
+    def one(self, number: int) -> VolumeName:
+        return sorted(self.volumes)[number % len(self.volumes)]
+
+    def image(self, number: int) -> str:
+        return sorted(self.images)[number % len(self.images)]
+
+    @initialize(size=SIZES)
+    def begin(self, size: int) -> None:
+        self.create(size, None)
+        self.write(0, 3, 7, 20)
+        self.snapshot(0, None)
+
+    @precondition(lambda self: len(self.volumes) < MOST)
+    @rule(size=SIZES, death=DEATHS)
+    def create(self, size: int, death: int | None) -> None:
+        name = self.free()
+        self.act(lambda c: c.volumes.create(name, uuid=None, size=Bytes(size)), death)
+        self.volumes[name] = bytearray(size)
+
+    @precondition(lambda self: self.volumes)
+    @rule(number=ANY, at=PLACES, byte=st.integers(0, 255), units=st.integers(1, 64))
+    def write(self, number: int, at: int, byte: int, units: int) -> None:
+        name = self.one(number)
+        data = bytes([byte]) * min(units * UNIT, len(self.volumes[name]) - at * UNIT)
+        with open(self.place.disk("volumes", name), "r+b") as file:
+            file.seek(at * UNIT)
+            file.write(data)
+        self.volumes[name][at * UNIT : at * UNIT + len(data)] = data
+
+    @precondition(lambda self: 0 < len(self.volumes) < MOST)
+    @rule(number=ANY, death=DEATHS)
+    def clone(self, number: int, death: int | None) -> None:
+        source, name = self.one(number), self.free()
+        size = Bytes(len(self.volumes[source]))
+        self.act(lambda c: c.volumes.clone(FromVolume(volume=source), name, uuid=None, size=size), death)
+        self.volumes[name] = bytearray(self.volumes[source])
+
+    @precondition(lambda self: self.volumes and len(self.images) < MOST)
+    @rule(number=ANY, death=DEATHS)
+    def snapshot(self, number: int, death: int | None) -> None:
+        name = self.one(number)
+        image = next(i for i in (f"image{k}" for k in range(MOST)) if i not in self.images)
+        self.act(lambda c: c.snapshot([Cut(volume=name, name=image)]), death)
+        self.images[image] = bytes(self.volumes[name])
+
+    @precondition(lambda self: self.images)
+    @rule(number=ANY, death=DEATHS)
+    def commit(self, number: int, death: int | None) -> None:
+        image = self.image(number)
+        self.act(lambda c: c.commit(image), death)
+
+    @precondition(lambda self: self.images and len(self.volumes) < MOST)
+    @rule(number=ANY, extra=st.sampled_from([0, MIB]), death=DEATHS)
+    def clone_image(self, number: int, extra: int, death: int | None) -> None:
+        image, name = self.image(number), self.free()
+        size = len(self.images[image]) + extra
+
+        def make(catalog: Catalog) -> None:
+            origin = find_origin(catalog, image, engine="directory")
+            catalog.volumes.clone(origin, name, uuid=None, size=Bytes(size))
+
+        self.act(make, death)
+        self.volumes[name] = bytearray(self.images[image].ljust(size, b"\0"))
+
+    @precondition(lambda self: self.volumes)
+    @rule(number=ANY, death=DEATHS)
+    def grow(self, number: int, death: int | None) -> None:
+        name = self.one(number)
+        if len(self.volumes[name]) < 12 * MIB:
+            size = Bytes(len(self.volumes[name]) + MIB)
+            self.act(lambda c: c.volumes.grow(name, size), death)
+            self.volumes[name] += bytes(MIB)
+
+    @precondition(lambda self: len(self.volumes) > 1)
+    @rule(number=ANY, death=DEATHS)
+    def remove(self, number: int, death: int | None) -> None:
+        name = self.one(number)
+        self.act(lambda c: c.volumes.remove(name), death)
+        del self.volumes[name]
+
+    @precondition(lambda self: self.images)
+    @rule(number=ANY, death=DEATHS)
+    def forget(self, number: int, death: int | None) -> None:
+        image = self.image(number)
+        self.act(lambda c: c.remove(image), death)
+        del self.images[image]
+
+    @rule(death=DEATHS)
+    def collect(self, death: int | None) -> None:
+        def run(catalog: Catalog) -> None:
+            catalog.collect(dry_run=False)
+            gc.collect(catalog.store)
+
+        self.act(run, death)
+
+    @precondition(lambda self: self.volumes)
+    @rule(number=ANY)
+    def take_over(self, number: int) -> None:
+        name = self.one(number)
+        other = DirectoryVolumes(self.place, node="node2", hints=self.root.with_suffix(".run"))
+        other.open(name, exclusive=True)
+        self.engine().open(name, exclusive=True)
+        self.engine().close(name)
+
+    @invariant()
+    def everything_reads_as_it_should(self) -> None:
+        catalog = self.catalog()
+        assert sorted(catalog.volumes.volumes()) == sorted(self.volumes)
+        assert sorted(n.name for n in catalog.listing()) == sorted(self.images)
+        for name, content in self.volumes.items():
+            assert self.place.disk("volumes", name).read_bytes() == content
+            assert catalog.volumes.facts(name).size == len(content)
+        for image, whole in self.images.items():
+            entry = names.load(catalog.store, image).entry
+            assert entry.size == len(whole)
+            if entry.map is not None:
+                opened = open_map(catalog.store, entry.map)
+                assert b"".join(opened.read(n) for n in range(opened.block_count)) == whole
+            if entry.snapshot is not None:
+                assert self.place.disk("snapshots", entry.snapshot.reference).read_bytes() == whole
+        assert list(catalog.problems()) == []
+        assert fsck.check(catalog.store).exit_code in (0, 2)
+
+
+def test_storage_is_its_model_whoever_dies(xfs: Path) -> None:
+    """In memory, where an fsync costs nothing: killing a process loses no page that it wrote."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, mounted_xfs(Path(folder), size=640 * MIB) as mount:
+        Storage.mount = mount
+        count = int(os.environ.get("SNF_MODEL_RUNS", "12"))
+        limits = settings(
+            max_examples=count, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        run_state_machine_as_test(Storage, settings=limits)  # type: ignore[no-untyped-call]
