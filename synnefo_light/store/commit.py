@@ -47,9 +47,10 @@ _BATCH = 64
 
 class Commit:
     """See the module. `size` in bytes, at least the parent's. `parent`: what the content was cloned from, by name or by
-    the pin that keeps it (`pins.keep`), which must outlive the commit.
+    the pin that keeps it (`pins.keep`).
 
-    `held` is the pin to publish under. Blocks are given in ascending order, each at most once (ValueError). Raises
+    `held` is the pin to publish under; it is renewed while blocks come, and what takes longer than `ttl_s` between two
+    of them has to begin again (Conflict). Blocks are given in ascending order, each at most once (ValueError). Raises
     UserError for a size that no map has, Absent for a parent that is not there: commit without one then.
     """
 
@@ -80,14 +81,13 @@ class Commit:
     def __enter__(self) -> Commit:
         store = self._store
         parents = [self._from] if isinstance(self._from, str) else []
-        self.held = pins.acquire(store, owner=self._owner, names=parents, since_now=True, ttl_s=self._ttl_s)
+        under = self._from if isinstance(self._from, pins.Held) else None
+        self.held = pins.acquire(
+            store, owner=self._owner, names=parents, since_now=True, under=under, ttl_s=self._ttl_s
+        )
         try:
-            found = self.held.pin.maps
-            if isinstance(self._from, pins.Held):
-                pins.check_alive(store, self._from)
-                found = self._from.pin.maps
-            if found:
-                self._parent = open_map(store, MapId(found[0]))
+            if self.held.pin.maps:
+                self._parent = open_map(store, MapId(self.held.pin.maps[0]))
                 if self._parent.size > self._size:
                     raise UserError(
                         f"{self._owner} has {self._size} bytes, less than the {self._parent.size} of its parent"
@@ -98,6 +98,7 @@ class Commit:
         except BaseException:
             pins.release(store, self.held.key)
             raise
+        self._renew_at = store.backend.now() + self._ttl_s / 2
         store.trace("commit.1 pinned")
         return self
 
@@ -177,6 +178,9 @@ class Commit:
     def _flush(self) -> None:
         self._batch.flush()
         self._waiting = 0
+        if self._store.backend.now() > self._renew_at:
+            self.held = pins.renew(self._store, self.held, ttl_s=self._ttl_s)
+            self._renew_at = self._store.backend.now() + self._ttl_s / 2
         self._store.trace("commit.2 blocks written")
 
     def _end_page(self) -> None:

@@ -32,14 +32,13 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from synnefo_light.errors import UserError
 from synnefo_light.files import locked
 from synnefo_light.store.backend import (
     IMMUTABLE,
@@ -55,6 +54,8 @@ from synnefo_light.store.backend import (
     check_key,
 )
 from synnefo_light.store.directory_batch import DirectoryBatch
+from synnefo_light.store.directory_layout import FOLDERS, is_ours, is_shard, shard_of
+from synnefo_light.store.directory_upkeep import find_strays, sweep
 from synnefo_light.store.errors import Absent, Conflict, Corrupt, FormatRefused, StoreBroken, StoreFault, StoreFull
 from synnefo_light.store.filesystem import FileSystem
 from synnefo_light.store.formats import Format, encode_format
@@ -64,10 +65,6 @@ from synnefo_light.store.store import FORMAT_KEY, no_trace
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FANNED = (Kind.BLOCK, Kind.PAGE, Kind.ROOT, Kind.NAME, Kind.PIN)
-_OTHER_FOLDERS = ("tmp", "trash", "quarantine", "locks")
-_RECORDS = (FORMAT_KEY, "GC")
-_SHARD = re.compile(r"[0-9a-f]{2}")
 _LOCK_WAIT_S = 30.0
 _LOST = (errno.ENOSPC, errno.EDQUOT)
 
@@ -85,13 +82,20 @@ class Directory:
         self._folders: set[Path] = set()
 
     def now(self) -> Instant:
-        """By the file system's clock, which is another machine's on NFS: the time of a file touched now."""
+        """By the file system's clock, which is another machine's on NFS: the time of a file touched now.
+
+        Where nothing can be touched nothing gets old either, and this machine's clock will do.
+        """
         clock = self.path / "locks" / "clock"
         with self.writing():
             try:
                 self.files.touch(clock)
             except FileNotFoundError:
                 os.close(os.open(clock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            except OSError as e:
+                if e.errno not in (errno.EROFS, errno.EACCES):
+                    raise
+                return Instant(time.time())
         return Instant(os.stat(clock).st_mtime)
 
     # --- immutable objects
@@ -142,12 +146,12 @@ class Directory:
     def keys(self, kind: Kind) -> Iterator[str]:
         folder = self.path / kind.value
         with self.reading(kind.value):
-            shards = sorted(name for name in os.listdir(folder) if _SHARD.fullmatch(name))
+            shards = sorted(filter(is_shard, os.listdir(folder)))
         for shard in shards:
             with self.reading(f"{kind.value}/{shard}"):
                 entries = os.listdir(folder / shard)
             for name in entries:
-                if self._is_ours(kind, shard, name):
+                if is_ours(kind, shard, name):
                     yield name
 
     def retire(self, kind: Kind, key: str, *, untouched_since: Instant) -> bool:
@@ -173,7 +177,7 @@ class Directory:
                 return True
         except FileNotFoundError:
             return False
-        self._bring_back(kind, key)
+        self.bring_back(kind, key)
         return False
 
     def set_aside(self, kind: Kind, key: str) -> str:
@@ -240,54 +244,12 @@ class Directory:
         return Space(total=found.f_frsize * found.f_blocks, free=found.f_frsize * found.f_bavail)
 
     def strays(self) -> Iterator[Stray]:
-        known = {*(kind.value for kind in _FANNED), *_OTHER_FOLDERS, *_RECORDS}
-        for entry in self._entries(self.path):
-            if entry.name not in known:
-                yield Stray(place=entry.path, why="is not the store's")
-        for kind in _FANNED:
-            for folder in self._entries(self.path / kind.value):
-                if not _SHARD.fullmatch(folder.name) or not folder.is_dir(follow_symlinks=False):
-                    yield Stray(place=folder.path, why="is not the store's")
-                    continue
-                for entry in self._entries(Path(folder.path)):
-                    regular = stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
-                    if not regular or not self._is_ours(kind, folder.name, entry.name):
-                        yield Stray(place=entry.path, why="is not the store's")
-        old = self.now() - self.fresh_s
-        for entry in self._entries(self.path / "tmp"):
-            if entry.stat(follow_symlinks=False).st_mtime < old:
-                yield Stray(place=entry.path, why="was left by a writer that died")
-        for entry in self._entries(self.path / "quarantine"):
-            yield Stray(place=entry.path, why="was set aside because it is damaged; remove it when nobody needs it")
+        return find_strays(self)
 
     def sweep_leftovers(self, *, untouched_since: Instant) -> int:
-        gone = 0
-        for entry in self._entries(self.path / "tmp"):
-            with contextlib.suppress(FileNotFoundError), self.writing():
-                if entry.stat(follow_symlinks=False).st_mtime < untouched_since:
-                    self.files.unlink(Path(entry.path))
-                    gone += 1
-        for bin_ in self._entries(self.path / "trash"):
-            if bin_.name.isdecimal() and bin_.is_dir(follow_symlinks=False):
-                gone += self._empty(Path(bin_.path), Instant(int(bin_.name) / 1000), untouched_since)
-        return gone
+        return sweep(self, untouched_since)
 
-    def _empty(self, bin_: Path, cutoff: Instant, untouched_since: Instant) -> int:
-        gone = 0
-        for entry in self._entries(bin_):
-            kind, _, key = entry.name.partition(".")
-            with contextlib.suppress(FileNotFoundError), self.writing():
-                found = entry.stat(follow_symlinks=False)
-                if found.st_mtime >= cutoff:
-                    self._bring_back(Kind(kind), key)
-                elif found.st_ctime < untouched_since:
-                    self.files.unlink(Path(entry.path))
-                    gone += 1
-        with contextlib.suppress(OSError):
-            os.rmdir(bin_)
-        return gone
-
-    # --- for the batch as well
+    # --- for the batch and the upkeep as well
 
     def final(self, kind: Kind, key: str) -> Path:
         """Where an object lies. Raises UserError for what is no key."""
@@ -295,7 +257,7 @@ class Directory:
         if kind is Kind.STORE:
             return self.path / key
         folder: str = kind.value
-        return self.path / folder / _shard(kind, key) / key
+        return self.path / folder / shard_of(kind, key) / key
 
     def temporary(self) -> Path:
         return self.path / "tmp" / secrets.token_hex(16)
@@ -370,12 +332,12 @@ class Directory:
                 return act(final)
             if kind not in IMMUTABLE:
                 return None
-            missed += not self._bring_back(kind, key)
+            missed += not self.bring_back(kind, key)
         return None
 
-    def _bring_back(self, kind: Kind, key: str) -> bool:
+    def bring_back(self, kind: Kind, key: str) -> bool:
         """Look for an object in the trash and make it what it was."""
-        for bin_ in self._entries(self.path / "trash"):
+        for bin_ in self.entries(self.path / "trash"):
             gone = Path(bin_.path) / f"{kind.value}.{key}"
             with contextlib.suppress(FileNotFoundError), self.writing():
                 self.files.touch(gone)
@@ -383,7 +345,7 @@ class Directory:
                 return True
         return False
 
-    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+    def entries(self, folder: Path) -> list[os.DirEntry[str]]:
         with self.reading(str(folder)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return list(os.scandir(folder))
         return []
@@ -402,13 +364,6 @@ class Directory:
                 raise Conflict(f"{kind.value} {key} of the store {self.place} was replaced by somebody else")
             yield
 
-    def _is_ours(self, kind: Kind, shard: str, name: str) -> bool:
-        try:
-            check_key(kind, name)
-        except UserError:
-            return False
-        return _shard(kind, name) == shard
-
     def _absent(self, kind: Kind, key: str) -> Absent:
         return Absent(f"the store {self.place} has no {kind.value[:-1]} {key}")
 
@@ -419,18 +374,17 @@ def make_directory(path: Path, form: Format, *, files: FileSystem | None = None,
     Raises FormatRefused when there is a store already, or anything that is not the beginning of one.
     """
     directory = Directory(path, files=files, trace=trace)
-    known = {*(kind.value for kind in _FANNED), *_OTHER_FOLDERS}
     with directory.writing():
         with contextlib.suppress(FileExistsError):
             directory.files.mkdir(path)
         present = {entry.name for entry in os.scandir(path)}
         if FORMAT_KEY in present:
             raise FormatRefused(f"{path} is a store already")
-        if present - known:
+        if foreign := present - {*FOLDERS}:
             raise FormatRefused(
-                f"{path} has {min(present - known)} in it, which is not a store's; a store is made in an empty folder"
+                f"{path} has {min(foreign)} in it, which is not a store's; a store is made in an empty folder"
             )
-        for name in sorted(known):
+        for name in FOLDERS:
             with contextlib.suppress(FileExistsError):
                 directory.files.mkdir(path / name)
         directory.sync_folder(path)
@@ -439,10 +393,6 @@ def make_directory(path: Path, form: Format, *, files: FileSystem | None = None,
     directory.replace(Kind.STORE, FORMAT_KEY, encode_format(form), expected=None)
     trace("make.2 FORMAT")
     return directory
-
-
-def _shard(kind: Kind, key: str) -> str:
-    return key[:2] if kind in IMMUTABLE else hashlib.sha256(key.encode()).hexdigest()[:2]
 
 
 def _stat_file(path: Path) -> os.stat_result:

@@ -87,14 +87,20 @@ def hold(
 
 
 def acquire(
-    store: Store, *, owner: str, names: Sequence[str] = (), since_now: bool = False, ttl_s: float = HOLD_TTL_S
+    store: Store,
+    *,
+    owner: str,
+    names: Sequence[str] = (),
+    since_now: bool = False,
+    under: Held | None = None,
+    ttl_s: float = HOLD_TTL_S,
 ) -> Held:
-    """`hold` for who cannot use a context: `release` it, or it expires."""
+    """`hold` for who cannot use a context: `release` it, or it expires. `under`: a pin whose maps it names too."""
     from synnefo_light.store.names import load  # names need pins to drop maps
 
     now = store.backend.now()
     found = [load(store, name) for name in names]
-    maps = []
+    maps: list[str] = list(under.pin.maps) if under else []
     for record in found:
         if record.entry.map is None:
             raise Absent(f"{record.name} has no map yet: it is a snapshot that was not committed")
@@ -110,6 +116,8 @@ def acquire(
     for record in found:
         if load(store, record.name).entry.map != record.entry.map:
             raise Conflict(f"{record.name} was replaced while it was being pinned; ask again")
+    if under is not None:
+        check_alive(store, under)
     store.trace("hold.2 checked")
     return held
 

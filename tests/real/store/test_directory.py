@@ -71,7 +71,10 @@ def test_a_store_of_a_newer_format_is_not_opened(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["notes.txt", "blocks/notes.txt", "blocks/ab/notes.txt", f"blocks/00/{KEY}", "names/00/debian", "pages/zz/x"],
+    [
+        *("notes.txt", "blocks/notes.txt", "blocks/ab/notes.txt", f"blocks/00/{KEY}", "names/00/debian", "pages/zz/x"),
+        *("tmp/notes", "trash/notes", "trash/5/notes", "trash/5/blocks.x", f"trash/5/names.{KEY}", "quarantine/notes"),
+    ],
 )
 def test_somebody_elses_file_is_named_left_alone_and_never_used(here: Store, path: Path, place: str) -> None:
     image(here, "a", {0: 1})
@@ -107,7 +110,7 @@ def test_a_folder_that_is_gone_is_damage_and_not_emptiness(here: Store, path: Pa
 
 
 def test_leftovers_of_dead_writers_are_told_and_mended_when_they_are_old(here: Store, path: Path) -> None:
-    leftover = path / "tmp" / "0123"
+    leftover = path / "tmp" / ("0123" * 8)
     leftover.write_bytes(b"half")
     assert fsck.check(here).exit_code == 0
     os.utime(leftover, (0, 0))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from synnefo_light.store import blocks, maps, names
+from synnefo_light.store import blocks, fsck, maps, names, stats
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.errors import Absent, StoreBroken, StoreFault, StoreFull
 from synnefo_light.store.filesystem import FileSystem
@@ -144,3 +144,17 @@ def test_a_store_that_cannot_be_written_is_still_read(prepared: Path) -> None:
     map_id = names.load(store, "base").entry.map
     assert map_id is not None
     assert maps.open_map(store, map_id).read(0).startswith(block(1))
+
+
+def test_a_store_on_a_file_system_that_is_read_only_is_checked(prepared: Path) -> None:
+    class ReadOnly(FileSystem):
+        def __getattribute__(self, name: str) -> Any:
+            if name in CALLS:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return super().__getattribute__(name)
+
+    store = open_store(Directory(prepared, files=ReadOnly()))
+    assert fsck.check(store).exit_code == 0
+    assert stats.measure(store).names > 0
+    with pytest.raises(StoreBroken):
+        blocks.put(store, block(50))

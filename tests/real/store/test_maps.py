@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 
 import pytest
 
@@ -218,11 +219,27 @@ def test_a_pin_on_a_name_that_is_not_there_is_refused(store: Store) -> None:
 
 def test_nothing_is_published_under_a_pin_that_has_expired(store: Store) -> None:
     with Commit(store, size=BLOCK_SIZE, owner="slow", ttl_s=-1) as commit:
-        commit.put(0, block(1))
         map_id = commit.finish()
         with pytest.raises(Conflict, match="expired"):
             names.publish(store, "late", entry(map_id, BLOCK_SIZE), under=commit.held)
     assert list(names.listing(store)) == []
+
+
+def test_a_commit_renews_its_pin_while_blocks_come_and_ends_when_it_expired(store: Store) -> None:
+    with Commit(store, size=100 * BLOCK_SIZE, owner="long") as commit:
+        first = commit.held.pin.expires_ms or 0
+        commit._renew_at = store.backend.now()
+        time.sleep(0.01)
+        for index in range(70):
+            commit.put(index, block(index % 7 + 1))
+        assert (pins.load(store, commit.held.key).pin.expires_ms or 0) > first
+        names.publish(store, "long", entry(commit.finish(), 100 * BLOCK_SIZE), under=commit.held)
+    with pytest.raises(Conflict, match="begin again"), Commit(store, size=BLOCK_SIZE, owner="stalled") as commit:
+        commit._renew_at = store.backend.now()
+        store.backend.delete(Kind.PIN, commit.held.key, expected=commit.held.version)
+        time.sleep(0.01)
+        commit.put(0, block(1))
+        commit.finish()
 
 
 def test_a_pin_that_expires_while_the_name_is_published_withdraws_it(store: Store) -> None:
@@ -247,12 +264,23 @@ def test_a_kept_map_moves_to_another_and_can_be_a_parent(store: Store) -> None:
         kept = pins.keep(store, "volume-1", owner="volume 1", map_id=first, under=held)
     names.remove(store, "a")
     with Commit(store, size=2 * BLOCK_SIZE, parent=kept, owner="volume 1") as commit:
+        assert commit.held.pin.maps == (first,)
+    with Commit(store, size=2 * BLOCK_SIZE, parent=kept, owner="volume 1") as commit:
         commit.put(1, block(2))
         second = commit.finish()
         pins.keep(store, "volume-1", owner="volume 1", map_id=second, under=commit.held)
     assert maps.open_map(store, second).block(0) == block_id(block(1))
     assert pins.load(store, "volume-1").pin.maps == (second,)
     assert pins.load(store, f"gone-{first}").pin.maps == (first,)
+
+
+def test_a_pin_that_is_gone_is_no_parent(store: Store) -> None:
+    map_id = image(store, "a", {0: 1})
+    with pins.hold(store, owner="x", names=["a"]) as held:
+        kept = pins.keep(store, "p", owner="x", map_id=map_id, under=held)
+    store.backend.delete(Kind.PIN, "p", expected=kept.version)
+    with pytest.raises(Conflict, match="expired"), Commit(store, size=BLOCK_SIZE, parent=kept, owner="y"):
+        pass
 
 
 def test_renewing_lets_a_pin_live_longer_and_release_lets_it_end(store: Store) -> None:
