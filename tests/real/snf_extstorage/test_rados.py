@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -21,6 +22,7 @@ from snf_extstorage.volume import (
     SnapshotName,
 )
 
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.identity import BLOCK_SIZE, MapId
@@ -334,3 +336,74 @@ def pair_writer(rados: RadosSite, name: str, other: str) -> Iterator[None]:
             assert process.poll() is None
         finally:
             process.terminate()
+
+
+# --- looking after
+
+
+def test_a_file_becomes_a_map_and_its_base_at_once(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName, tmp_path: Path
+) -> None:
+    store, file = rados.store(), tmp_path / "image"
+    size = 2 * BLOCK_SIZE + 4096
+    file.write_bytes((b"begin" + uuid4().bytes).ljust(2 * BLOCK_SIZE, b"\0") + b"end")
+    with open(file, "rb") as source, Commit(store, size=size, owner="test") as commit:
+        made = engine.register(source.fileno(), Bytes(size), commit)
+    assert content(open_map(store, made)) == file.read_bytes().ljust(size, b"\0")
+    assert 0 <= engine.age_s("bases", made) < 60
+    engine.clone(FromBase(map=made), name, uuid=None, size=SIZE)
+    assert rados.read(name, count=size) == file.read_bytes().ljust(size, b"\0")
+
+
+def test_a_file_that_changes_while_it_is_registered_becomes_no_image(
+    rados: RadosSite, engine: RadosVolumes, tmp_path: Path
+) -> None:
+    file = tmp_path / "image"
+    file.write_bytes(uuid4().bytes * 300)
+
+    def change(step: str) -> None:
+        if step == "compose image":
+            file.write_bytes(uuid4().bytes * 300)
+
+    changing, before = rados.node(trace=change), set(engine.bases())
+    with (
+        open(file, "rb") as source,
+        Commit(rados.store(), size=4800, owner="test") as commit,
+        pytest.raises(UserError, match="the file changed at byte 0"),
+    ):
+        changing.register(source.fileno(), Bytes(4800), commit)
+    assert set(engine.bases()) == before
+
+
+def test_what_the_dead_left_is_swept_after_an_hour_and_told_before(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName, other: VolumeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(at: str) -> None:
+        if at in ("create publish", "remove image"):
+            raise Died(at)
+
+    engine.create(other, uuid=None, size=SIZE)
+    with pytest.raises(Died):
+        rados.node(trace=die).create(name, uuid=None, size=SIZE)
+    with pytest.raises(Died):
+        rados.node(trace=die).remove(other)
+    assert {f"volume {one} is half made or half removed" in told(engine) for one in (name, other)} == {True}
+    assert f"volume {name}" not in engine.sweep()
+    monkeypatch.setattr("snf_extstorage.rados.engine.LEFT_S", -5)
+    swept = engine.sweep()
+    assert {f"volume {name}", f"volume {other}"} <= set(swept)
+    assert {name, other} & rados.images_there() == set()
+    assert name not in told(engine)
+
+
+def test_a_record_without_its_image_is_told(rados: RadosSite, engine: RadosVolumes, name: VolumeName) -> None:
+    engine.create(name, uuid=None, size=SIZE)
+    assert name not in told(engine)
+    rados.ceph.run(["rbd", "rm", "--no-progress", f"{POOL}/{name}"])
+    assert f"volume {name} has a record and no image" in told(engine)
+    engine.remove(name)
+    assert name not in told(engine)
+
+
+def told(engine: RadosVolumes) -> str:
+    return "\n".join(engine.check())
