@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from snf_extstorage.settings import Settings
 from snf_extstorage.volume import Volumes
 from synnefo_light.store.backend import Kind
 from synnefo_light.store.directory import Directory
-from synnefo_light.store.errors import Absent
+from synnefo_light.store.errors import Absent, FormatRefused
 from synnefo_light.store.formats import Format
 from synnefo_light.store.store import FORMAT_KEY, Store, open_store
 
@@ -37,7 +38,14 @@ def make_rados_store(settings: Settings, *, grace_s: int) -> str:
         backend.load(Kind.STORE, FORMAT_KEY)
     except Absent:
         form = Format(uuid=uuid4(), grace_s=grace_s)
-        make_rados(_cluster(settings), form, pool=ceph.store_pool, namespace=ceph.store_namespace)
+        try:
+            make_rados(_cluster(settings), form, pool=ceph.store_pool, namespace=ceph.store_namespace)
+        except FormatRefused:
+            # Another node may have been faster.
+            with contextlib.suppress(Absent):
+                backend.load(Kind.STORE, FORMAT_KEY)
+                return backend.place
+            raise
     return backend.place
 
 

@@ -35,7 +35,7 @@ DAEMONS = (
     HostPackage(name="ceph-common", reason="commands for the lab's Ceph"),
 )
 #: On each node that uses the cluster.
-CLIENT_PACKAGES = ("ceph-common", "python3-rados", "python3-rbd", "qemu-block-extra")
+CLIENT_PACKAGES = ("ceph-common", "python3-rados", "python3-rbd", "python3-libnbd", "qemu-block-extra")
 
 #: Pools: disks, a second one whose data lie apart from their metadata, and the store. No hyphens: Ganeti 3.1.
 POOLS = ("volumes", "data", "store")
@@ -43,6 +43,7 @@ CLIENT = "ganeti"
 START_TIMEOUT_S = 90.0
 MONITOR_PORT, OLD_MONITOR_PORT = 3300, 6789
 
+STORE_CONF = "/etc/synnefo-light/snf-store.toml"
 NODE_CONF = "/etc/ceph/ceph.conf"
 NODE_KEYRING = f"/etc/ceph/ceph.client.{CLIENT}.keyring"
 
@@ -314,8 +315,21 @@ class Ceph:
         return words[0].startswith(b"ceph-") and os.fsencode(self.conf) in words
 
 
+def render_store_conf() -> str:
+    """/etc/synnefo-light/snf-store.toml of a node whose volumes and store are in the lab's Ceph."""
+    return f"""engine = "rados"
+[ceph]
+user = "{CLIENT}"
+pool = "{POOLS[0]}"
+store_pool = "{POOLS[2]}"
+"""
+
+
 def introduce(node: Node, cluster: Ceph) -> None:
-    """Give a node what a client needs: the packages, the configuration, the key. A second call changes nothing."""
+    """Give a node what a client needs: packages, configuration, key; and have it keep volumes and store there.
+
+    A second call changes nothing.
+    """
     absent = node.run(["dpkg-query", "--show", *CLIENT_PACKAGES], ok=(0, 1)).returncode != 0
     if absent:
         install = ["apt-get", "install", "--yes", "--no-install-recommends", *CLIENT_PACKAGES]
@@ -323,6 +337,9 @@ def introduce(node: Node, cluster: Ceph) -> None:
     conf = cluster.client_conf.read_text().replace(str(cluster.client_keyring), NODE_KEYRING)
     node.write(NODE_CONF, conf.encode())
     node.write(NODE_KEYRING, cluster.client_keyring.read_bytes(), mode=0o600)
+    if node.exists("/usr/sbin/snf-store"):
+        node.write(STORE_CONF, render_store_conf().encode())
+        node.run(["snf-store", "init"], timeout_s=120)
 
 
 def new_fsid() -> str:

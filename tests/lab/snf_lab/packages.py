@@ -38,7 +38,7 @@ FOR_TESTS = (
     *("qemu-utils", "zstd", "xz-utils", "bzip2"),  # images of other formats
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
     "python3-yaml",  # reads what is given to cloud-init
-    *("ceph-mon", "ceph-osd", *CLIENT_PACKAGES, "python3-libnbd"),  # a Ceph of the tests' own, disks without a path
+    *("ceph-mon", "ceph-osd", *CLIENT_PACKAGES),  # a Ceph of the tests' own, disks without a path
 )
 
 #: What tests take apart without installing it.
@@ -304,7 +304,9 @@ def install(node: Node, ours: OurPackages, *, dev: bool) -> None:
         words = ["--reinstall", *ours.names] if before else list(INSTALLED)
         _finish_interrupted(node)
         node.run(["apt-get", *LOCK_WAIT, "update"], timeout_s=120, env=env)
-        node.run(["apt-get", *LOCK_WAIT, "install", "--yes", "--no-install-recommends", *words], timeout_s=900, env=env)
+        # What the lab or a test wrote into a configuration file stays.
+        install = ["apt-get", *LOCK_WAIT, "-o", "Dpkg::Options::=--force-confold", "install", "--yes"]
+        node.run([*install, "--no-install-recommends", *words], timeout_s=900, env=env)
         node.write(MARKER, ours.digest.encode())
     bind_tree(node, dev=dev)
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import configparser
+import tomllib
 from pathlib import Path
 
 import pytest
 from snf_lab import packages
-from snf_lab.ceph import CLIENT, CLIENT_PACKAGES, POOLS, Ceph, Shape, new_fsid, render_client_conf, render_conf
+from snf_lab.ceph import (
+    CLIENT,
+    CLIENT_PACKAGES,
+    POOLS,
+    Ceph,
+    Shape,
+    new_fsid,
+    render_client_conf,
+    render_conf,
+    render_store_conf,
+)
 from snf_lab.state import LabConfig
 
 from synnefo_light.errors import UserError
@@ -56,6 +67,11 @@ def test_a_pid_file_that_names_another_program_names_no_daemon(tmp_path: Path) -
 
 def test_the_nodes_repository_offers_what_a_client_needs() -> None:
     assert set(CLIENT_PACKAGES) <= set(packages.FOR_TESTS)
+
+
+def test_a_node_of_the_lab_keeps_volumes_and_store_in_its_pools() -> None:
+    said = tomllib.loads(render_store_conf())
+    assert said == {"engine": "rados", "ceph": {"user": CLIENT, "pool": POOLS[0], "store_pool": POOLS[2]}}
 
 
 def test_an_unknown_storage_is_refused_by_name() -> None:
