@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 #: What has been half made for so long was left by somebody who died.
 LEFT_S: Final = 3600.0
+#: How long Ceph takes a client that was killed for alive, and a little more.
+PATIENCE_S: Final = 35.0
 
 
 def no_trace(step: str) -> None:
@@ -82,6 +84,7 @@ class RadosVolumes:
         user_in_uri: bool = True,
         reserve_percent: int = 5,
         fencing: bool = True,
+        patience_s: float = PATIENCE_S,
         spare: Callable[[Client], bool] | None = None,
         trace: Trace = no_trace,
     ) -> None:
@@ -93,6 +96,7 @@ class RadosVolumes:
         self._user_in_uri = user_in_uri
         self._reserve_percent = reserve_percent
         self._fencing = fencing
+        self._patience_s = patience_s
         self._spare = spare
         self._trace = trace
 
@@ -185,13 +189,12 @@ class RadosVolumes:
         others = [holder for holder in (record.holders if record else ()) if holder != self._node]
         if others:
             raise InUse(f"volume {name} is to go, but {others[0]} has it open; close it there first")
+        deadline = time.monotonic() + self._patience_s
         with contextlib.suppress(NotFound):
-            clients = self._images.clients(name)
-            if clients:
-                raise InUse(
-                    f"volume {name} is to go, but {clients[0].address} has it open; stop who uses it (a client that "
-                    "died is forgotten after half a minute)"
-                )
+            while clients := self._images.clients(name, holding=False):
+                if time.monotonic() > deadline:
+                    raise InUse(f"volume {name} is to go, but {clients[0].address} has it open; stop who uses it")
+                time.sleep(1)
 
     def _source(self, origin: Origin, name: str, undo: contextlib.ExitStack) -> _Source:
         """What `name` is to begin as; `undo` gets what is to be done when it is made. Raises NotFound."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -32,7 +33,7 @@ class Client:
 
     @property
     def host(self) -> str:
-        return self.address.rpartition("/")[0].rpartition(":")[0]
+        return re.sub(r"^v[12]:", "", self.address).rpartition("/")[0].rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,12 +289,15 @@ class Images:
 
     # --- who uses an image
 
-    def clients(self, name: str) -> tuple[Client, ...]:
-        """All that have it open or hold its lock, dead or alive, without ourselves. Raises NotFound."""
+    def clients(self, name: str, *, holding: bool = True) -> tuple[Client, ...]:
+        """All that have it open, without ourselves; `holding`: and who holds its lock, dead or alive. Raises NotFound.
+
+        Who died is taken for one that has it open for half a minute, and for the lock's holder until it is broken.
+        """
         with self.opened(name) as image:
 
             def act() -> set[str]:
-                lockers = image.list_lockers() or {}
+                lockers = (image.list_lockers() or {}) if holding else {}
                 found = {address for _, _, address in lockers.get("lockers", ())}
                 return found | {watcher["addr"] for watcher in image.watchers_list()}
 

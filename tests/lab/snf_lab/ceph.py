@@ -98,6 +98,7 @@ bluestore block size = {shape.size}
 memstore device bytes = {shape.size}
 osd memory target = 1073741824
 osd class update on start = false
+osd client watch timeout = 10
 paxos propose interval = 0.05
 paxos min wait = 0.01
 mon data = {folder}/mon

@@ -51,11 +51,18 @@ class RadosSite:
         cluster = self.connect(timeout_s=timeout_s)
         return Images(cluster, pool=pool, namespace=namespace, object_size=object_size, limit_s=limit_s)
 
-    def node(self, name: str = "node1", *, images: Images | None = None, trace: Trace = no_trace) -> RadosVolumes:
+    def node(
+        self,
+        name: str = "node1",
+        *,
+        images: Images | None = None,
+        patience_s: float = 0,
+        trace: Trace = no_trace,
+    ) -> RadosVolumes:
         def spare(client: Client) -> bool:
             return client.address in self.ours
 
-        return RadosVolumes(images or self.images(), node=name, spare=spare, trace=trace)
+        return RadosVolumes(images or self.images(), node=name, patience_s=patience_s, spare=spare, trace=trace)
 
     def store(self) -> Store:
         form = Format(uuid=UUID("6f6a2cb0-4d0d-4f0c-8a53-2d2d5c8d9a10"), grace_s=3600)

@@ -55,6 +55,15 @@ def test_remove_refuses_while_a_qemu_has_it_open(rados: RadosSite, engine: Rados
     assert name in engine.volumes()
 
 
+def test_remove_waits_for_a_qemu_that_was_killed_to_be_forgotten(rados: RadosSite, name: VolumeName) -> None:
+    patient = rados.node(patience_s=45)
+    patient.create(name, uuid=None, size=SIZE)
+    with rados.writer(name) as guest:
+        assert "wrote" in rados.tell(guest, "write -P 65 0 4096")
+    patient.remove(name)
+    assert name not in rados.images_there()
+
+
 def test_detach_and_remove_and_close_of_what_is_not_there_succeed(engine: RadosVolumes, name: VolumeName) -> None:
     for act in (engine.detach, engine.remove, engine.close):
         act(name)
@@ -95,8 +104,10 @@ def test_a_dead_nodes_late_writes_reach_nobody(rados: RadosSite, name: VolumeNam
     dead.open(name, exclusive=True)
     with rados.writer(name) as late, rados.writer(name) as bystander:
         assert "wrote" in rados.tell(late, "write -P 65 0 4096")
+        assert rados.tell(bystander, "read -P 65 0 4096").startswith("read 4096")
         address = clients(next_node, name)
         with rados.writer(name) as ours:
+            assert rados.tell(ours, "read -P 65 0 4096").startswith("read 4096")
             rados.ours = clients(next_node, name) - address
             next_node.open(name, exclusive=True)
             assert "wrote" in rados.tell(ours, "write -P 66 0 4096")

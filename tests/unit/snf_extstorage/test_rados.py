@@ -61,6 +61,7 @@ def test_parts_are_put_in_order_joined_and_cut() -> None:
 
 def test_a_client_tells_its_host() -> None:
     assert Client(address="10.0.0.1:0/123").host == "10.0.0.1"
+    assert Client(address="v2:10.0.0.1:0/123").host == "10.0.0.1"
     assert Client(address="[2001:db8::1]:0/123").host == "[2001:db8::1]"
 
 
