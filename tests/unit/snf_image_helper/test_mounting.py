@@ -21,18 +21,18 @@ MOUNTINFO = """\
 21 20 0:5 / /dev rw - devtmpfs none rw
 30 20 254:18 / /mnt rw,nosuid,nodev,noexec - ext4 /dev/vdb2 rw
 31 30 254:19 / /mnt/var\\040old/lib rw,nosuid - ext4 /dev/vdb3 rw
-32 31 254:20 / /mnt/var\\040old/lib/\\377 rw,nosuid - ext4 /dev/vdb4 rw
+32 31 254:20 / /mnt/var\\040old/lib/\\377\r rw,nosuid - ext4 /dev/vdb4 rw
 33 20 254:21 / /mnt2 rw - ext4 /dev/vdb5 rw
 """
 
 
 @pytest.fixture
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mountinfo").write_text(MOUNTINFO)
+    (tmp_path / "mountinfo").write_bytes(MOUNTINFO.encode())
     monkeypatch.setattr(mount_points, "MOUNTINFO", tmp_path / "mountinfo")
 
 
-POINTS = ["/mnt", "/mnt/var old/lib", "/mnt/var old/lib/\udcff"]
+POINTS = ["/mnt", "/mnt/var old/lib", "/mnt/var old/lib/\udcff\r"]
 
 
 @pytest.mark.usefixtures("mounted")
