@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snf_image_helper.actions import Action, RemoveFile, WriteFile
+from snf_image_helper.actions import Action, WriteFile
 from snf_image_helper.distribution import exists
 from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Files, ImageError, RootPath
@@ -17,8 +17,8 @@ from snf_image_helper.network.aside import plan_folder_aside
 from snf_image_helper.network.cards import HEADER, configured, gateways, name_of
 from snf_image_helper.network.ifcfg_rh import NETWORK_SCRIPTS, is_ifcfg
 from snf_image_helper.network.ifupdown import INTERFACES, plan_interfaces, render_interfaces
-from snf_image_helper.network.netplan import OWN, plan_netplan_aside
-from snf_image_helper.network.networkd import UNMANAGED, plan_cards_of_another
+from snf_image_helper.network.netplan import plan_netplan_aside
+from snf_image_helper.network.networkd import plan_cards_of_another
 from synnefo_light.manifest import Nic
 
 CONNECTIONS = RootPath("etc/NetworkManager/system-connections")
@@ -38,7 +38,6 @@ def plan_network_manager(files: Files, nics: Sequence[Nic]) -> list[Action]:
     actions = plan_folder_aside(files, CONNECTIONS, lambda name: name not in own)
     actions += plan_folder_aside(files, NETWORK_SCRIPTS, is_ifcfg)
     actions += plan_netplan_aside(files)
-    actions += [RemoveFile(path=path) for path in (OWN, UNMANAGED) if files.entry(path) is not None]
     actions += plan_cards_of_another(files, nics)
     if files.entry(UNMANAGING) is not None:
         actions += [*plan_folders(files, MANAGING.parent), WriteFile(path=MANAGING, content=HEADER.encode())]

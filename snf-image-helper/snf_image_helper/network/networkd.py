@@ -26,6 +26,8 @@ PACKAGED = tuple(RootPath(f"{base}/systemd/network") for base in ("usr/local/lib
 MASK = "/dev/null"
 DHCP = {(True, True): "yes", (True, False): "ipv4", (False, True): "ipv6", (False, False): "no"}
 UNMANAGED = RootPath("etc/NetworkManager/conf.d/90-snf-image.conf")
+WAITING = "systemd-networkd-wait-online.service"
+WAIT_ONLINE = RootPath(f"etc/systemd/system/{WAITING}.d/snf-image.conf")
 
 
 def plan_networkd(files: Files, nics: Sequence[Nic]) -> list[Action]:
@@ -40,7 +42,12 @@ def plan_cards_of_another(files: Files, nics: Sequence[Nic]) -> list[Action]:
     """Have networkd leave the cards alone, where it starts beside the program that configures them."""
     if not is_enabled(files, "systemd-networkd.service"):
         return []
-    return _plan_files(files, {name_of_file(n): render_unmanaged_by_networkd(nic) for n, nic in configured(nics)})
+    own = {name_of_file(n): render_unmanaged_by_networkd(nic) for n, nic in configured(nics)}
+    actions = _plan_files(files, own)
+    if is_enabled(files, WAITING):
+        content = render_no_waiting(NETWORKD / next(iter(own))).encode()
+        actions += [*plan_folders(files, WAIT_ONLINE.parent), WriteFile(path=WAIT_ONLINE, content=content, mode=0o644)]
+    return actions
 
 
 def name_of_file(number: int) -> str:
@@ -78,6 +85,11 @@ def render_networkd(nic: Nic) -> str:
 
 def render_unmanaged_by_networkd(nic: Nic) -> str:
     return f"{HEADER}{_match(nic)}\n[Link]\nUnmanaged=yes\n"
+
+
+def render_no_waiting(unmanaged: RootPath) -> str:
+    """With no card of its own systemd-networkd-wait-online(8) waits in vain, for two minutes of each boot."""
+    return f"{HEADER}[Unit]\nConditionPathExists=!{unmanaged}\n"
 
 
 def render_unmanaged_by_network_manager(nics: Sequence[Nic]) -> str:

@@ -19,6 +19,7 @@ from snf_image_helper.distribution import has_cloud_init
 from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Files, Image, ImageError, RootPath, Skipped
 from snf_image_helper.network.cards import HEADER, configured
+from snf_image_helper.network.earlier import plan_earlier_removed, plan_interfaces_back
 from snf_image_helper.network.netplan import render_version_2
 from snf_image_helper.tasks.network import CLOUD_CFG, CLOUD_INIT_OFF
 from synnefo_light.manifest import Manifest
@@ -52,11 +53,14 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         "user-data": base64.b64decode(manifest.cloud_init.userdata) or b"#cloud-config\n{}\n",
         "vendor-data": render_cloud_config(manifest, version=cloud_init_version(files)).encode(),
     }
+    network: list[Action] = []
     if configured(manifest.nics) and "network" not in manifest.skip:
+        network = [*plan_earlier_removed(files, ()), *plan_interfaces_back(files)]
         seed["network-config"] = (HEADER + render_version_2(manifest.nics, for_cloud_init=True)).encode()
     old = {folder / name for folder in (SEED, OTHER_SEED) for name in SEED_FILES} - {SEED / name for name in seed}
     made: set[RootPath] = set()
     return [
+        *network,
         *(RemoveFile(path=path) for path in (*sorted(old), CLOUD_INIT_OFF, DISABLED) if files.entry(path) is not None),
         *plan_folders(files, SEED, made=made),
         *plan_folders(files, CLOUD_CFG, made=made),

@@ -9,6 +9,7 @@ from snf_image_helper.distribution import has_cloud_init
 from snf_image_helper.image import Files, Image, RootPath
 from snf_image_helper.network import NetworkStack, network_stack
 from snf_image_helper.network.cards import HEADER, configured
+from snf_image_helper.network.earlier import plan_earlier_removed
 from snf_image_helper.network.ifcfg_rh import plan_ifcfg_rh
 from snf_image_helper.network.ifcfg_suse import plan_ifcfg_suse
 from snf_image_helper.network.ifupdown import plan_ifupdown
@@ -53,6 +54,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         known = ", ".join(s.value for s in NetworkStack)
         return [Warn(text=f"the image starts none of {known}; its network is left as it is")]
     actions = PLANS[stack](files, nics)
+    actions = [*plan_earlier_removed(files, actions), *actions]
     if has_cloud_init(files) and files.entry(CLOUD_CFG) is not None:
         disabled = (HEADER + "network: {config: disabled}\n").encode()
         actions.append(WriteFile(path=CLOUD_INIT_OFF, content=disabled))

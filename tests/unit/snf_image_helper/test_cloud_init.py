@@ -123,6 +123,27 @@ def test_what_would_keep_cloud_init_from_the_seed_is_removed() -> None:
     assert sorted(removed) == [RootPath(path) for path in hindrances]
 
 
+def test_what_a_deployment_without_cloud_init_said_of_the_network_is_taken_back() -> None:
+    """netplan would join our nic0, of the MAC of another instance, with cloud-init's."""
+    before = TASKS["network"].plan(fake_image(UBUNTU_24), manifest(nics=[{**NIC, "mac": "aa:00:00:00:00:99"}]))
+    tree: Tree = {**UBUNTU_24, **written(list(before))}
+    ours = RemoveFile(path=RootPath("etc/netplan/90-snf-image.yaml"))
+    assert ours in planned(tree)
+    assert ours not in planned(tree, skip=["network"]) and ours not in planned(tree, nics=[])
+    assert RemoveFile(path=RootPath("etc/netplan/50-mine.yaml")) not in planned(
+        {**tree, "etc/netplan/50-mine.yaml": ""}
+    )
+
+
+def test_debians_interfaces_include_those_of_cloud_init_again() -> None:
+    own = "source /etc/network/interfaces.d/*\n"
+    debian: Tree = {**DEBIAN_12, "usr/bin/cloud-init": "", "etc/network/interfaces": own}
+    tree: Tree = {**debian, **written(list(TASKS["network"].plan(fake_image(debian), manifest(nics=[NIC]))))}
+    assert tree["/etc/network/interfaces"] != own
+    assert written(planned(tree))["/etc/network/interfaces"] == own.encode()
+    assert "/etc/network/interfaces" not in written(planned(debian))
+
+
 def test_an_image_without_cloud_init_is_refused() -> None:
     with pytest.raises(ImageError, match="has no cloud-init; deploy it with CLOUD_INIT=no"):
         planned(DEBIAN_12)

@@ -150,6 +150,55 @@ def test_of_networkd_and_network_manager_one_configures_the_cards_and_the_other_
     assert told == "None" if forced else "match-device=mac:AA:00:00:00:00:01\\nmanaged=0" in told
 
 
+UBUNTU: Tree = {
+    **NETPLAN,
+    **BOTH,
+    "usr/lib/NetworkManager/conf.d/10-globally-managed-devices.conf": "[keyfile]\nunmanaged-devices=*\n",
+    "etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service": Link("x"),
+}
+OF_NETWORK_MANAGER = [
+    "/etc/NetworkManager/conf.d/10-globally-managed-devices.conf",
+    "/etc/NetworkManager/system-connections/snf-image-0.nmconnection",
+    "/etc/systemd/network/0-snf-image-0.network",
+    "/etc/systemd/system/systemd-networkd-wait-online.service.d/snf-image.conf",
+]
+
+
+def test_netplan_takes_back_what_an_earlier_deployment_said_for_network_manager() -> None:
+    """networkd would leave alone the cards that netplan gives it: our file comes before netplan's own in /run."""
+    edited = {"/etc/NetworkManager/system-connections/snf-image-7.nmconnection": "[connection]\n"}
+    image_own = "/etc/NetworkManager/conf.d/10-globally-managed-devices.conf"
+    forced = tree_after(UBUNTU, list(plan(fake_image(UBUNTU), manifest(nics=[NIC], nm_networking=True))))
+    assert set(OF_NETWORK_MANAGER) <= forced.keys()
+    after = tree_after({**forced, **edited}, planned({**forced, **edited}))
+    assert not {*OF_NETWORK_MANAGER, *edited} & after.keys() and "/etc/netplan/90-snf-image.yaml" in after
+    own: Tree = {**UBUNTU, image_own: "[keyfile]\n"}
+    assert image_own in tree_after(own, planned(own))
+
+
+def test_nothing_waits_for_networkd_where_network_manager_has_the_cards() -> None:
+    actions = list(plan(fake_image(UBUNTU), manifest(nics=[{"mac": NIC["mac"]}, NIC], nm_networking=True)))
+    (drop_in,) = (a for a in actions if isinstance(a, WriteFile) and a.path == OF_NETWORK_MANAGER[3])
+    assert drop_in.content.endswith(b"[Unit]\nConditionPathExists=!/etc/systemd/network/0-snf-image-1.network\n")
+    assert "/etc/systemd/network/0-snf-image-1.network" in paths(actions)
+    without = {name: what for name, what in UBUNTU.items() if "wait-online" not in name}
+    assert OF_NETWORK_MANAGER[3] not in paths(list(plan(fake_image(without), manifest(nics=[NIC], nm_networking=True))))
+
+
+def test_the_file_of_a_card_that_is_gone_does_not_stay() -> None:
+    second = {**NIC, "mac": "aa:00:00:00:00:02"}
+    before = tree_after(NETWORKD, planned(NETWORKD, NIC, second))
+    assert RemoveFile(path=RootPath("etc/systemd/network/0-snf-image-1.network")) in planned(before, NIC)
+
+
+def test_rhel_8_reads_no_keyfile_of_an_earlier_deployment_beside_its_ifcfg_file() -> None:
+    rhel: Tree = {**GUESTS["rhel-8"], "usr/sbin/NetworkManager": ""}
+    forced = tree_after(rhel, list(plan(fake_image(rhel), manifest(nics=[NIC], nm_networking=True))))
+    after = tree_after(forced, planned(forced))
+    assert OF_NETWORK_MANAGER[1] in forced and OF_NETWORK_MANAGER[1] not in after
+    assert "/etc/sysconfig/network-scripts/ifcfg-nic0" in after
+
+
 @pytest.mark.parametrize("mask", [Link("/dev/null"), ""])
 def test_a_masked_unit_does_not_start(mask: str | Link) -> None:
     tree: Tree = {**BOTH, "etc/systemd/system/systemd-networkd.service": mask}
