@@ -10,7 +10,7 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 def mount_points(folder: str) -> list[str]:
-    """The mount points at a folder and below it, outer ones first. A carriage return in a name stands there as it is."""
+    """The mount points at a folder and below it, outer ones first. Only a newline ends a line: \\r is not escaped."""
     points = [_unescaped(line.split(b" ")[4]) for line in MOUNTINFO.read_bytes().split(b"\n")[:-1]]
     return [point for point in points if point == folder or point.startswith(f"{folder}/")]
 
