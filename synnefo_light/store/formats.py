@@ -12,7 +12,6 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from uuid import UUID
 
 from synnefo_light.store.errors import Corrupt, FormatRefused
@@ -23,6 +22,7 @@ from synnefo_light.store.identity import (
     HOLE_ID,
     MAP_SIZE_LIMIT,
     block_count,
+    hole_node,
     merkle,
     merkle_of_width,
     padding_node,
@@ -106,19 +106,11 @@ def parse_page(data: bytes, key: str) -> tuple[bytes, ...]:
 
 def subtree_of(entries: Sequence[bytes], *, covered: int, alone: bool) -> bytes:
     """`PageEntry.subtree` of a page that covers `covered` blocks of its map and, `alone`, is the only one."""
-    if covered == PAGE_ENTRIES and all(entry == HOLE for entry in entries):
-        return _hole_subtree()
+    if covered == PAGE_ENTRIES and not entries:
+        return hole_node(PAGE_LOG2)
     hashes: list[bytes] = [HOLE_ID if entry == HOLE else entry for entry in entries]
     hashes += [HOLE_ID] * (covered - len(hashes))
     return merkle(hashes) if alone else merkle_of_width(hashes, levels=PAGE_LOG2)
-
-
-@cache
-def _hole_subtree() -> bytes:
-    node: bytes = HOLE_ID
-    for _ in range(PAGE_LOG2):
-        node = hashlib.sha256(node + node).digest()
-    return node
 
 
 # --- roots

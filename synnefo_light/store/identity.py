@@ -83,6 +83,15 @@ def merkle_of_width(hashes: Sequence[bytes], *, levels: int) -> bytes:
 
 
 @cache
+def hole_node(level: int) -> bytes:
+    """The node over 2**level holes."""
+    if level == 0:
+        return HOLE_ID
+    below = hole_node(level - 1)
+    return hashlib.sha256(below + below).digest()
+
+
+@cache
 def padding_node(level: int) -> bytes:
     """The node over 2**level paddings."""
     if level == 0:
@@ -92,8 +101,14 @@ def padding_node(level: int) -> bytes:
 
 
 def _reduce(nodes: list[bytes]) -> bytes:
+    """Most of a sparse map is holes and padding, whose nodes are known."""
+    level = 0
     while len(nodes) > 1:
-        nodes = [hashlib.sha256(nodes[n] + nodes[n + 1]).digest() for n in range(0, len(nodes), 2)]
+        hole, padding = hole_node(level), padding_node(level)
+        known = {hole + hole: hole_node(level + 1), padding + padding: padding_node(level + 1)}
+        pairs = (nodes[n] + nodes[n + 1] for n in range(0, len(nodes), 2))
+        nodes = [known.get(pair) or hashlib.sha256(pair).digest() for pair in pairs]
+        level += 1
     return nodes[0]
 
 

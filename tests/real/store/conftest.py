@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -51,6 +53,14 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
         return open_store(make_rados(cluster, form, pool=POOLS[2], namespace=f"store-{uuid4()}"))
 
     return on_rados if request.param == "rados" else in_directory
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder in memory, where there is one: for thousands of small files whose syncs do not matter."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -69,9 +69,9 @@ def content(store: Store, name: str) -> object:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_killed_at_every_step_nothing_is_lost_and_it_can_be_done_again(
-    prepared: Path, tmp_path: Path, operation: str
+    prepared: Path, scratch: Path, operation: str
 ) -> None:
-    undisturbed = tmp_path / "undisturbed"
+    undisturbed = scratch / "undisturbed"
     shutil.copytree(prepared, undisturbed)
     killed, steps = killed_at(undisturbed, operation, 0)
     assert not killed
@@ -80,7 +80,7 @@ def test_killed_at_every_step_nothing_is_lost_and_it_can_be_done_again(
     made = MAKES.get(operation, "base")
     before, after = content(reopened(prepared), made), content(reopened(undisturbed), made)
     for step in range(1, len(steps) + 1):
-        path = tmp_path / "store"
+        path = scratch / "store"
         shutil.copytree(prepared, path)
         killed, went = killed_at(path, operation, step)
         assert killed or operation == "collect", f"{operation} ended before its step {step}"
@@ -93,11 +93,11 @@ def test_killed_at_every_step_nothing_is_lost_and_it_can_be_done_again(
         shutil.rmtree(path)
 
 
-def test_a_store_whose_making_was_killed_is_no_store_and_can_be_made(tmp_path: Path) -> None:
-    _, steps = killed_at(tmp_path / "whole", "make", 0)
+def test_a_store_whose_making_was_killed_is_no_store_and_can_be_made(scratch: Path) -> None:
+    _, steps = killed_at(scratch / "whole", "make", 0)
     assert {"make.1 folders", "make.2 FORMAT"} <= set(steps)
     for step in range(1, len(steps) + 1):
-        path = tmp_path / f"store-{step}"
+        path = scratch / f"store-{step}"
         _, went = killed_at(path, "make", step)
         if "replace.3 renamed" in went:
             with pytest.raises(FormatRefused, match="already"):

@@ -58,12 +58,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fail_everywhere(
-    prepared: Path, tmp_path: Path, operation: str, error: int, check: Callable[[Store, Failing, StoreFault], None]
+    prepared: Path, scratch: Path, operation: str, error: int, check: Callable[[Store, Failing, StoreFault], None]
 ) -> None:
     fail_at = 0
     while True:
         fail_at += 1
-        path = tmp_path / "store"
+        path = scratch / "store"
         shutil.copytree(prepared, path)
         files = Failing(10**9, error)
         store = open_store(Directory(path, files=files))
@@ -88,7 +88,7 @@ def fail_everywhere(
 
 @pytest.mark.parametrize("operation", ["put", "commit", "adopt", "replace", "remove", "receive", "collect"])
 def test_a_full_disk_at_every_write_is_said_and_the_next_write_is_tried(
-    prepared: Path, tmp_path: Path, operation: str
+    prepared: Path, scratch: Path, operation: str
 ) -> None:
     def check(store: Store, files: Failing, fault: StoreFault) -> None:
         if files.failed.startswith("sync"):
@@ -100,11 +100,11 @@ def test_a_full_disk_at_every_write_is_said_and_the_next_write_is_tried(
         assert stored is not None
         assert blocks.get(store, stored) == block(99)
 
-    fail_everywhere(prepared, tmp_path, operation, errno.ENOSPC, check)
+    fail_everywhere(prepared, scratch, operation, errno.ENOSPC, check)
 
 
 @pytest.mark.parametrize("operation", ["put", "commit", "adopt", "replace", "remove", "receive", "collect"])
-def test_an_error_of_the_disk_at_every_write_ends_all_writing(prepared: Path, tmp_path: Path, operation: str) -> None:
+def test_an_error_of_the_disk_at_every_write_ends_all_writing(prepared: Path, scratch: Path, operation: str) -> None:
     def check(store: Store, files: Failing, fault: StoreFault) -> None:
         assert isinstance(fault, StoreBroken), files.failed
         before = len(files.calls)
@@ -113,12 +113,12 @@ def test_an_error_of_the_disk_at_every_write_ends_all_writing(prepared: Path, tm
                 blocks.put(store, block(99))
         assert [call for call in files.calls[before:] if call != "unlink"] == []
 
-    fail_everywhere(prepared, tmp_path, operation, errno.EIO, check)
+    fail_everywhere(prepared, scratch, operation, errno.EIO, check)
 
 
-def test_after_a_failed_sync_of_a_block_it_is_not_there(tmp_path: Path) -> None:
+def test_after_a_failed_sync_of_a_block_it_is_not_there(scratch: Path) -> None:
     """fsync(2) may report success the next time though the data is gone: so nothing syncs again."""
-    path = tmp_path / "store"
+    path = scratch / "store"
     make_directory(path, operations.FORM, files=Unsynced())
     files = Failing(10**9, errno.EIO)
     store = open_store(Directory(path, files=files))

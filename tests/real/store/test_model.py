@@ -55,7 +55,7 @@ class Mortal(Unsynced):
 class StoreModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         self.path = self.folder / "store"
         make_directory(self.path, operations.FORM, files=Unsynced())
         self.model: dict[str, tuple[int, dict[int, int]]] = {}

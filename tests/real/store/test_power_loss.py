@@ -147,8 +147,8 @@ def materialise(left: dict[Path, dict[str, bytes | None]], origin: Path, target:
 
 
 @pytest.mark.parametrize("operation", ["put", "commit", "seal", "replace", "remove", "rename", "receive", "clone"])
-def test_whatever_the_power_cut_leaves_is_whole(tmp_path: Path, operation: str) -> None:
-    path = tmp_path / "store"
+def test_whatever_the_power_cut_leaves_is_whole(scratch: Path, operation: str) -> None:
+    path = scratch / "store"
     operations.prepare(make_directory(path, operations.FORM, files=Unsynced()))
     files = Recording(Disk.of(path))
     store = open_store(Directory(path, files=files))
@@ -158,7 +158,7 @@ def test_whatever_the_power_cut_leaves_is_whole(tmp_path: Path, operation: str) 
     cuts = files.cuts
     assert len(cuts) > 20
     for number, left in enumerate([*cuts, *acknowledged]):
-        target = tmp_path / "left" / "store"
+        target = scratch / "left" / "store"
         target.parent.mkdir()
         materialise(left, path, target)
         found = open_store(Directory(target, files=Unsynced()))
@@ -175,18 +175,18 @@ def test_whatever_the_power_cut_leaves_is_whole(tmp_path: Path, operation: str) 
         shutil.rmtree(target.parent)
 
 
-def test_without_the_syncs_the_same_cuts_lose_what_was_acknowledged(tmp_path: Path) -> None:
+def test_without_the_syncs_the_same_cuts_lose_what_was_acknowledged(scratch: Path) -> None:
     """The control: the recorder can see a loss."""
 
     class Forgetful(Recording):
         def sync_folder(self, folder: Path) -> None:
             pass
 
-    path = tmp_path / "store"
+    path = scratch / "store"
     operations.prepare(make_directory(path, operations.FORM, files=Unsynced()))
     files = Forgetful(Disk.of(path))
     OPERATIONS["commit"](open_store(Directory(path, files=files)))
-    target = tmp_path / "left"
+    target = scratch / "left"
     materialise(files.disk.left(None), path, target)
     with pytest.raises(Absent):
         names.load(open_store(Directory(target, files=Unsynced())), "committed")
