@@ -25,6 +25,7 @@ INFO = TaskInfo(
 TAKE_FILES = frozenset({*(kind for kind in FilesystemKind if kind.is_ext), FilesystemKind.XFS, FilesystemKind.BTRFS})
 FILE = RootPath("swapfile")
 #: Of swap on a disk of its own, which is made anew each time: a line of fstab that an earlier run wrote stays true.
+#: With nofail, since an instance of an image that was made of this one may have no such disk: a boot would wait 90 s.
 LABEL = "snf-image-swap"
 
 
@@ -39,7 +40,7 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
         line = f"{FILE} none swap sw 0 0"
     else:
         make = _space(image, manifest, manifest.swap, identity)
-        line = f"{f'LABEL={make.label}' if make.label else f'UUID={identity}'} none swap sw 0 0"
+        line = f"LABEL={LABEL} none swap sw,nofail 0 0" if make.label else f"UUID={identity} none swap sw 0 0"
     fstab = text(image.files, "etc/fstab") or ""
     if line in fstab.split("\n"):
         return [make]

@@ -380,7 +380,7 @@ def test_swap_on_a_disk_of_its_own_has_one_line_in_fstab_however_often_it_is_mad
     disks = [{"index": 0, "size": 1 << 26}, {"index": 1, "size": 1 << 24}]
     make, write = planned("swap", fake_image(), swap={"disk": 1}, disks=disks)
     assert isinstance(make, MakeSwap) and (make.disk, make.partition, make.label) == (1, None, "snf-image-swap")
-    assert isinstance(write, WriteFile) and write.content == b"LABEL=snf-image-swap none swap sw 0 0\n"
+    assert isinstance(write, WriteFile) and write.content == b"LABEL=snf-image-swap none swap sw,nofail 0 0\n"
     (again,) = planned("swap", fake_image({"etc/fstab": write.content}), swap={"disk": 1}, disks=disks, nonce="f" * 32)
     assert isinstance(again, MakeSwap) and again.uuid != make.uuid
 
