@@ -214,6 +214,10 @@ class SnapshotEnv(VolumeEnv):
     size: MiB
 
 
+def is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
 def parse_volume_name(text: str, *, named: str) -> VolumeName:
     """Raises ProtocolError; `named` is what the message calls it."""
     if _VOLUME.fullmatch(text) is None or text.endswith("."):

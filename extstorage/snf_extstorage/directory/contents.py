@@ -16,6 +16,7 @@ from snf_extstorage.directory import sharing
 from snf_extstorage.directory.extents import plan_dirty
 from snf_extstorage.volume import Extent
 from synnefo_light.store.commit import Commit
+from synnefo_light.store.copying import data_blocks
 from synnefo_light.store.dirty import DirtyBlocks
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, is_hole
 from synnefo_light.store.maps import Map
@@ -36,7 +37,8 @@ def copy(source: int, path: Path, *, size: int) -> None:
         try:
             sharing.clone_file(source, fd)
         except OSError:  # another file system, a device, or not a file that can share
-            for start in range(0, size, BLOCK_SIZE):
+            for index in data_blocks(source, size).blocks():
+                start = index * BLOCK_SIZE
                 data = os.pread(source, min(BLOCK_SIZE, size - start), start)
                 if not is_hole(data):
                     _write(fd, data, start)

@@ -244,6 +244,9 @@ class RadosVolumes:
         self._require_space()
         snapshots.take(self._kept, cut)
 
+    def flush(self, names: Iterable[VolumeName]) -> None:
+        """Nothing is cached on this side: the writer's librbd has what there is, and writes it out for a snapshot."""
+
     def drop_snapshot(self, name: SnapshotName) -> None:
         snapshots.drop(self._kept, name)
 
