@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from snf_lab import processes
-from snf_lab.host_packages import HostPackage
+from snf_lab.host_packages import HostPackage, parse_installed
 from snf_lab.node import Node
 from synnefo_light.errors import EnvironmentFault, ToolError
 from synnefo_light.run import Completed, Runner, run
@@ -331,8 +331,10 @@ def introduce(node: Node, cluster: Ceph) -> None:
 
     A second call changes nothing.
     """
-    absent = node.run(["dpkg-query", "--show", *CLIENT_PACKAGES], ok=(0, 1)).returncode != 0
-    if absent:
+    shown = node.run(
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *CLIENT_PACKAGES], ok=(0, 1)
+    )
+    if not set(CLIENT_PACKAGES) <= parse_installed(shown.text):
         install = ["apt-get", "install", "--yes", "--no-install-recommends", *CLIENT_PACKAGES]
         node.run(install, timeout_s=600, env={"DEBIAN_FRONTEND": "noninteractive"})
     conf = cluster.client_conf.read_text().replace(str(cluster.client_keyring), NODE_KEYRING)
