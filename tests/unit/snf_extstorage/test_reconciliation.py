@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks
+from snf_extstorage.volume import VolumeFacts
+
+from synnefo_light.errors import ProtocolError
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.units import Bytes
+
+ONE, TWO = "efa8d6e0-c062-4b14-b829-467e6499f266", "11111111-c062-4b14-b829-467e6499f266"
+DISKS = {ONE: GanetiDisk(instance="web1", node="node1", template="ext")}
+
+
+def volume(name: str = "a.ext.disk0", uuid: str | None = ONE, holders: tuple[str, ...] = ()) -> VolumeFacts:
+    return VolumeFacts(
+        name=VolumeName(name),
+        uuid=uuid,
+        size=Bytes(1),
+        origin=None,
+        generation=0,
+        info="",
+        holders=holders,
+        exclusive=bool(holders),
+        stored=None,
+        extents=None,
+    )
+
+
+def test_ganetis_list_is_read_by_disk() -> None:
+    text = f"web1|node1|ext|{ONE},{TWO}\nweb2|node2|diskless|\nweb3|node2|plain|-\n"
+    assert parse_disks(text) == {
+        ONE: GanetiDisk(instance="web1", node="node1", template="ext"),
+        TWO: GanetiDisk(instance="web1", node="node1", template="ext"),
+    }
+    with pytest.raises(ProtocolError, match="Failure"):
+        parse_disks("Failure: no cluster")
+
+
+def test_what_agrees_is_no_difference() -> None:
+    assert list(compare([volume()], DISKS)) == []
+    assert list(compare([volume(holders=("node1",))], DISKS)) == []
+    assert list(compare([volume(holders=("node1", "node2"))], DISKS)) == []  # migrating
+
+
+@pytest.mark.parametrize(
+    ("found", "why", "removable"),
+    [
+        (volume(uuid=TWO), "belongs to no disk of Ganeti's", True),
+        (volume(uuid=TWO, holders=("node2",)), "node2 may write", False),  # perhaps being created just now
+        (volume(uuid=None), "was not made by Ganeti", False),
+        (volume(name="a.ext.disk0.snap", uuid=None), "export that died", False),
+    ],
+)
+def test_a_volume_without_a_disk_is_explained(found: VolumeFacts, why: str, removable: bool) -> None:
+    (one,) = compare([found], {})
+    assert (one.volume, why in one.why, one.removable) == (found.name, True, removable)
+
+
+def test_a_writer_that_is_not_the_primary_and_a_disk_without_a_volume_are_told() -> None:
+    (one,) = compare([volume(holders=("node2",))], DISKS)
+    assert "web1 is on node1, but node2 may write" in one.why
+    assert not one.removable
+    (lost,) = compare([], DISKS)
+    assert (lost.volume, ONE in lost.why) == (None, True)
+    assert list(compare([], {ONE: GanetiDisk(instance="web1", node="node1", template="plain")})) == []
