@@ -54,7 +54,7 @@ IN_NODE = {
 }
 CLUSTER = "tests/cluster"
 #: The helper VM has one processor, so two tests at a time take half of the time; tests/conftest.py keeps some apart.
-SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup", "--durations=40")
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup", "--durations=0", "--durations-min=2")
 
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
