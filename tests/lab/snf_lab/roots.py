@@ -48,6 +48,8 @@ MASKED = (
     "lvm2-lvmpolld.socket",
     "blk-availability.service",
     "dm-event.socket",
+    "nvmf-autoconnect.service",
+    "nvmefc-boot-connections.service",
     "systemd-pstore.service",
     "systemd-resolved.service",
     "systemd-networkd.service",
