@@ -29,7 +29,8 @@ def render_cloud_config(manifest: Manifest, *, version: tuple[int, int]) -> str:
     """
     config: dict[str, object] = {}
     if "hostname" not in manifest.skip:
-        config["preserve_hostname"] = False
+        # The line of 127.0.1.1, as without cloud-init; the file's other lines stay.
+        config |= {"preserve_hostname": False, "manage_etc_hosts": "localhost"}
     if "ssh_host_keys" not in manifest.skip:
         config["ssh_deletekeys"] = True
     if "password" not in manifest.skip:

@@ -12,6 +12,7 @@ from synnefo_light.manifest import Nic
 
 NETPLAN = RootPath("etc/netplan")
 OWN = NETPLAN / "90-snf-image.yaml"
+OF_CLOUD_INIT = NETPLAN / "50-cloud-init.yaml"  # written anew by it
 ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -21,9 +22,9 @@ def plan_netplan(files: Files, nics: Sequence[Nic]) -> list[Action]:
     return [*actions, WriteFile(path=OWN, content=render_netplan(nics).encode(), mode=0o600, owner=(0, 0))]
 
 
-def plan_netplan_aside(files: Files) -> list[Action]:
-    """The image's own files."""
-    return plan_files_aside(files, NETPLAN, lambda name: name.endswith(".yaml") and name != OWN.name)
+def plan_netplan_aside(files: Files, *, but: RootPath = OWN) -> list[Action]:
+    """The image's own files, `but` one."""
+    return plan_files_aside(files, NETPLAN, lambda name: name.endswith(".yaml") and name not in (OWN.name, but.name))
 
 
 def render_netplan(nics: Sequence[Nic]) -> str:

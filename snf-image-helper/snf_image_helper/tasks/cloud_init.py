@@ -20,7 +20,7 @@ from snf_image_helper.folders import plan_folders
 from snf_image_helper.image import Files, Image, ImageError, RootPath, Skipped
 from snf_image_helper.network.cards import HEADER, configured
 from snf_image_helper.network.earlier import plan_earlier_removed, plan_interfaces_back
-from snf_image_helper.network.netplan import render_version_2
+from snf_image_helper.network.netplan import OF_CLOUD_INIT, plan_netplan_aside, render_version_2
 from snf_image_helper.tasks.network import CLOUD_CFG, CLOUD_INIT_OFF
 from synnefo_light.manifest import Manifest
 from synnefo_light.tasks import Phase, TaskInfo
@@ -55,7 +55,9 @@ def plan(image: Image, manifest: Manifest) -> Sequence[Action]:
     }
     network: list[Action] = []
     if configured(manifest.nics) and "network" not in manifest.skip:
-        network = [*plan_earlier_removed(files, ()), *plan_interfaces_back(files)]
+        # cloud images say "DHCP on e*" there, which networkd reads before what netplan makes of cloud-init's file.
+        others = plan_netplan_aside(files, but=OF_CLOUD_INIT)
+        network = [*others, *plan_earlier_removed(files, others), *plan_interfaces_back(files)]
         seed["network-config"] = (HEADER + render_version_2(manifest.nics, for_cloud_init=True)).encode()
     old = {folder / name for folder in (SEED, OTHER_SEED) for name in SEED_FILES} - {SEED / name for name in seed}
     made: set[RootPath] = set()

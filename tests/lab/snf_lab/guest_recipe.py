@@ -177,7 +177,8 @@ def plan_guest(recipe: GuestRecipe) -> GuestPlan:
         release=recipe.release,
         packages=(
             *(*PACKAGES, *STACK_PACKAGES[recipe.network], *ROOT_PACKAGES[recipe.root]),
-            *(("cloud-init",) if recipe.cloud_init else ()),
+            # growpart, as in real cloud images: there cloud-init is what grows the root.
+            *(("cloud-init", "cloud-guest-utils") if recipe.cloud_init else ()),
         ),
         early_files=plan_early_files(recipe),
         late_files=plan_late_files(recipe, root_uuid, boot_uuid),

@@ -58,6 +58,7 @@ def test_the_seed_is_whole_and_secret() -> None:
     }
     assert config(files[f"{SEED}/vendor-data"]) == {
         "preserve_hostname": False,
+        "manage_etc_hosts": "localhost",
         "ssh_deletekeys": True,
         "disable_root": False,
         "users": [
@@ -68,6 +69,15 @@ def test_the_seed_is_whole_and_secret() -> None:
         "ssh_pwauth": True,
         "chpasswd": {"expire": False, "users": [{"name": "root", "password": "$6$salt$hash", "type": "hash"}]},
     }
+
+
+def test_what_the_image_says_to_netplan_does_not_come_before_cloud_inits_word() -> None:
+    """networkd takes the first file that matches a card, and netplan's of "all-en" sorts before that of "nic0"."""
+    image = "etc/netplan/90-default.yaml"
+    tree: Tree = {**UBUNTU_24, image: "network: {version: 2}\n"}
+    assert written(planned(tree))[f"/{image}.before-snf-image"] == b"network: {version: 2}\n"
+    removed = RemoveFile(path=RootPath(image))
+    assert removed in planned(tree) and removed not in planned(tree, nics=[])
 
 
 def test_user_data_is_as_it_was_given() -> None:
@@ -130,9 +140,6 @@ def test_what_a_deployment_without_cloud_init_said_of_the_network_is_taken_back(
     ours = RemoveFile(path=RootPath("etc/netplan/90-snf-image.yaml"))
     assert ours in planned(tree)
     assert ours not in planned(tree, skip=["network"]) and ours not in planned(tree, nics=[])
-    assert RemoveFile(path=RootPath("etc/netplan/50-mine.yaml")) not in planned(
-        {**tree, "etc/netplan/50-mine.yaml": ""}
-    )
 
 
 def test_debians_interfaces_include_those_of_cloud_init_again() -> None:
