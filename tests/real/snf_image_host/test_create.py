@@ -200,7 +200,7 @@ def test_the_last_mib_is_zeros_beyond_the_image(node: Fake) -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"DISK_0_PATH": "", "DISK_0_URI": "rbd:rbd/vm-1"}, "only an address for QEMU (rbd:rbd/vm-1) for disk 0"),
+        ({"DISK_0_PATH": "", "DISK_0_URI": "gluster://g/v/1"}, "only the address 'gluster://g/v/1', which is not rbd:"),
         ({"DISK_0_SIZE": "17"}, "though Ganeti says 17 MiB"),
         ({"DISK_0_PATH": "/dev/null"}, "is neither a file nor a block device"),
         ({"DISK_0_PATH": "/nonexistent/disk"}, "cannot be opened: No such file or directory"),
