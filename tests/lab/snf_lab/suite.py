@@ -46,11 +46,11 @@ NODE_TREE = "/srv/synnefo-light-tree"
 PURE = ("tests/unit", "tests/golden", "tests/meta")
 #: Real tests that need the archive, from which a node is cut off.
 IMAGE_BUILD = "tests/real/snf_image_helper/test_image_build.py"
-#: What naive deployments do to a host: kept apart from the attacks, which watch for just that.
-CONTROLS = "tests/attack/test_controls.py"
+#: Attacks watch what happens on the node. These make it happen: naive deployments, and some into the node's own spool.
+APART = ("tests/attack/test_controls.py", "tests/attack/test_hostile_images.py")
 IN_NODE = {
-    "real tests": ("tests/real", CONTROLS, f"--ignore={IMAGE_BUILD}"),
-    "attacks": ("tests/attack", f"--ignore={CONTROLS}"),
+    "real tests": ("tests/real", *APART, f"--ignore={IMAGE_BUILD}"),
+    "attacks": ("tests/attack", *(f"--ignore={path}" for path in APART)),
 }
 CLUSTER = "tests/cluster"
 #: The helper VM has one processor, so two tests at a time take half of the time; tests/conftest.py keeps some apart.
