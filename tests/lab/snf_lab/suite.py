@@ -37,6 +37,7 @@ TEST_PACKAGES = (
     HostPackage(name="python3-hypothesis", reason="unit tests draw their input with it"),
     HostPackage(name="python3-requests", reason="unit tests import what uses it"),
     HostPackage(name="python3-bitarray", reason="unit tests import what uses it"),
+    HostPackage(name="python3-yaml", reason="golden tests read what cloud-init is to read"),
     HostPackage(name="lintian", reason="checks our packages"),
     HostPackage(name="qemu-utils", reason="cluster tests make images of other formats"),
 )
