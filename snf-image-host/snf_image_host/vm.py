@@ -44,8 +44,8 @@ GATE: Final = 'echo ready >&0; read -r go && exec "$@" </dev/null'
 
 #: -cpu by accelerator. Bare "host" aborts where the host offers MSRs that KVM cannot set. What is taken from an
 #: emulated processor is slower than what kernel and C library use without it: vectors and their state, strings by
-#: bytes, a fifth level of page tables. Without erms fsrm goes too: QEMU 10 has it, and a kernel that sees it alone
-#: moves short blocks of memory wrongly and hangs.
+#: bytes, a fifth level of page tables. Without erms fsrm goes too: QEMU 10 has it, and Linux 6.1 was seen to hang
+#: early in its boot with it alone.
 CPU: Final[dict[Accel, str]] = {
     "kvm": "max,-arch-capabilities",
     "tcg": "max,-xsave,-avx,-avx2,-erms,-fsrm,-la57",
