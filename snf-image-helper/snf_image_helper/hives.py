@@ -28,7 +28,7 @@ READ_LIMIT = 256 << 20
 WRITE_LIMIT = 48 << 20  # it is in memory twice while it is written
 CPU_S = 60
 WALL_S = 300.0
-MEMORY = 1 << 30  # of addresses; a hive that is only read is mapped
+MEMORY = 1 << 30  # of addresses, beside those of the process that asks; a hive that is only read is mapped
 ANSWER_LIMIT = 1 << 20
 WORK = Path("/tmp/hive")  # noqa: S108, the helper VM's own
 REG_DWORD = 4
@@ -167,7 +167,8 @@ def _work_in_child(writer: int, work: Callable[[], dict[str, Any]]) -> None:
 
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        addresses = _addresses() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
             answer: dict[str, object] = {"found": work()}
@@ -177,6 +178,11 @@ def _work_in_child(writer: int, work: Callable[[], dict[str, Any]]) -> None:
             pipe.write(json.dumps(answer).encode())
     finally:
         os._exit(0)
+
+
+def _addresses() -> int:
+    """Bytes of address space that this process has (proc_pid_statm(5)): a child starts with all of its parent's."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
 
 
 def _chunks(reader: int, deadline: float) -> Iterator[bytes]:

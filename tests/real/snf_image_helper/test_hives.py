@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -156,3 +157,9 @@ def test_a_hive_that_is_too_large_is_not_opened(root: Path) -> None:
         file.truncate(hives.READ_LIMIT + 1)
     with RootFs(str(root)) as files, pytest.raises(ImageError, match="more than such a file may have"):
         hives.read_facts(files)
+
+
+def test_a_large_process_reads_a_hive_as_a_small_one_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hives, "MEMORY", 64 << 20)
+    with mmap.mmap(-1, 2 << 30), RootFs(str(root)) as files:
+        assert hives.read_facts(files).system_is_merged

@@ -63,7 +63,7 @@ def test_a_grandchild_holding_the_output_does_not_hang_us() -> None:
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before the file was opened, or after
         return False
 
 
