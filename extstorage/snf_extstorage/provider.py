@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from snf_extstorage.volume import Attachment
+from snf_extstorage.volume import Attachment, FromVolume, Volumes
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv
 from synnefo_light.log import escape
+from synnefo_light.units import bytes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,48 @@ class Provider(Protocol):
     def open(self, env: OpenEnv) -> None: ...
 
     def close(self, env: VolumeEnv) -> None: ...
+
+
+class VolumeProvider:
+    """Every script but `create`, on the volumes of an engine. What they begin as is what providers differ in."""
+
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+
+    def remove(self, env: VolumeEnv) -> None:
+        self._volumes.remove(env.volume)
+
+    def grow(self, env: GrowEnv) -> None:
+        self._volumes.grow(env.volume, bytes_of(env.new))
+        from snf_extstorage.guests import instance_of, tell_size
+
+        instance = instance_of(self._volumes.facts(env.volume).info)
+        if instance is not None and env.uuid is not None:
+            tell_size(instance, env.uuid, bytes_of(env.new))
+
+    def attach(self, env: VolumeEnv) -> Attachment:
+        return self._volumes.attach(env.volume)
+
+    def detach(self, env: VolumeEnv) -> None:
+        self._volumes.detach(env.volume)
+
+    def snapshot(self, env: SnapshotEnv) -> None:
+        """Ganeti attaches, reads and removes what it snapshots as if it were a volume, so it is made one: a clone.
+
+        One of that name is what an export left that died; it goes, unless it is in use.
+        """
+        size = self._volumes.facts(env.volume).size  # and not Ganeti's book, which a failed grow leaves behind
+        self._volumes.remove(env.snapshot)
+        self._volumes.clone(FromVolume(volume=env.volume), env.snapshot, uuid=None, size=size)
+
+    def set_info(self, env: SetInfoEnv) -> None:
+        self._volumes.set_info(env.volume, env.text)
+
+    def open(self, env: OpenEnv) -> None:
+        self._volumes.open(env.volume, exclusive=env.exclusive)
+
+    def close(self, env: VolumeEnv) -> None:
+        self._volumes.close(env.volume)
 
 
 def refuse_unknown(params: Mapping[str, str], known: tuple[Parameter, ...], *, provider: str) -> None:

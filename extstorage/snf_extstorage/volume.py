@@ -40,6 +40,11 @@ SnapshotName = NewType("SnapshotName", str)
 #: Called with the name of each step before it is taken, so that a test can die there or let another node act.
 Trace = Callable[[str], None]
 
+
+def no_trace(step: str) -> None:
+    pass
+
+
 #: How many nodes may have a volume open: the two ends of a live migration.
 SHARED_LIMIT = 2
 

@@ -29,11 +29,11 @@ from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loop, Loops, forget_pages, let_write, update_size
 from snf_extstorage.directory.place import Place
 from snf_extstorage.directory.record import VolumeRecord
-from snf_extstorage.directory.writers import Writers, plan_close, plan_open
-from snf_extstorage.volume import Attachment, InUse, NotFound, SizeRefused, Trace
+from snf_extstorage.refusals import refuse_shrinking
+from snf_extstorage.volume import Attachment, InUse, NotFound, Trace
+from snf_extstorage.writers import Writers, plan_close, plan_open
 from synnefo_light.files import TEMPORARY, sync_folder
 from synnefo_light.log import logger
-from synnefo_light.units import human
 
 
 class Access:
@@ -103,10 +103,7 @@ class Access:
     def grow(self, name: str, new: int) -> None:
         """The file, then the record (commit point), then the device. A file longer than its record is grown again."""
         with held(self._place, name) as record:
-            if new < record.size:
-                raise SizeRefused(
-                    f"volume {name} has {human(record.size)} and was asked to become {human(new)}; it can only grow"
-                )
+            refuse_shrinking(name, record.size, new)
             with _opened(self._place.disk("volumes", name), name) as fd:
                 if os.fstat(fd).st_size < new:
                     self._trace("grow file")

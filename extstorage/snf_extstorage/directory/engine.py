@@ -26,6 +26,7 @@ from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loops
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
+from snf_extstorage.refusals import refuse_other, refuse_smaller
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import (
     Attachment,
@@ -41,6 +42,7 @@ from snf_extstorage.volume import (
     SnapshotName,
     Trace,
     VolumeFacts,
+    no_trace,
 )
 from synnefo_light.files import read_bounded, write_atomic
 from synnefo_light.ganeti import VolumeName
@@ -54,10 +56,6 @@ if TYPE_CHECKING:
 COW_EXTENT: Final = MIB
 
 T = TypeVar("T")
-
-
-def no_trace(step: str) -> None:
-    pass
 
 
 class DirectoryVolumes:
@@ -81,10 +79,7 @@ class DirectoryVolumes:
 
     def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         source, has, map, shown = self._origin(origin)
-        if has > size:
-            raise SizeRefused(
-                f"volume {name} is to have {human(size)}, but its origin, {shown}, has {human(has)}; ask for that much"
-            )
+        refuse_smaller(name, size, origin=shown, has=has)
         self._make(name, uuid=uuid, size=size, origin=shown, map=map, source=source)
 
     def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
@@ -150,11 +145,8 @@ class DirectoryVolumes:
             found = load(self.place, name)
         except NotFound:
             return False
-        same = (found.uuid, found.size, found.origin) == (wanted.uuid, wanted.size, wanted.origin)
-        if same and not found.opened:
-            return True
-        why = "has been in use" if same else f"is another one ({human(found.size)}, from {found.origin})"
-        raise Exists(f"volume {name} is to be made, but there is one of that name, which {why}")
+        refuse_other(name, found, wanted)
+        return True
 
     def _origin(self, origin: Origin) -> tuple[Path, int, str | None, str]:
         """The file to clone, its size, the map it began as, and its name for a message."""

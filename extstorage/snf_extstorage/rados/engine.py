@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from snf_extstorage.directory.writers import Opening, Writers, plan_close, plan_open
 from snf_extstorage.rados import contents, fence, mapping, snapshots
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import ADOPTED, Kept, base_image
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.uri import render_uri
+from snf_extstorage.refusals import refuse_shrinking, refuse_smaller
 from snf_extstorage.volume import (
     Attachment,
     Exists,
@@ -36,7 +36,9 @@ from snf_extstorage.volume import (
     SnapshotName,
     Trace,
     VolumeFacts,
+    no_trace,
 )
+from snf_extstorage.writers import Opening, Writers, plan_close, plan_open
 from synnefo_light.ceph import Access, Cluster
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.log import logger
@@ -53,10 +55,6 @@ if TYPE_CHECKING:
 LEFT_S: Final = 3600.0
 #: How long Ceph takes a client that was killed for alive, and a little more.
 PATIENCE_S: Final = 35.0
-
-
-def no_trace(step: str) -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +128,7 @@ class RadosVolumes:
         self._clone(source, name, uuid=uuid, size=size)
 
     def _clone(self, source: _Source, name: VolumeName, *, uuid: str | None, size: int) -> None:
-        if source.size > size:
-            raise SizeRefused(
-                f"volume {name} is to have {human(size)}, but its origin, {source.shown}, has {human(source.size)}; "
-                "ask for that much"
-            )
+        refuse_smaller(name, size, origin=source.shown, has=source.size)
 
         def fill() -> None:
             source.fill()
@@ -277,10 +271,7 @@ class RadosVolumes:
     def grow(self, name: VolumeName, new: Bytes) -> None:
         """1 the image, 2 the record. An image that is larger than its record is grown again."""
         record = self._kept.volume(name)
-        if new < record.size:
-            raise SizeRefused(
-                f"volume {name} has {human(record.size)} and was asked to become {human(new)}; it can only grow"
-            )
+        refuse_shrinking(name, record.size, new)
         self._trace("grow image")
         self._images.resize(name, new)
         self._trace("grow record")

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from snf_extstorage.rados.images import Images
 from snf_extstorage.rados.record import BaseRecord, SnapshotRecord, Table, VolumeRecord
+from snf_extstorage.refusals import refuse_other
 from snf_extstorage.volume import Exists, InUse, NotFound, Trace
 from synnefo_light.store.rados_objects import Objects
 
@@ -76,7 +77,7 @@ class Kept:
             self.finish_removing(name, found)
             found = None
         if found is not None and found.state == "ready":
-            self._require_same(name, found, wanted)
+            refuse_other(name, found, wanted)
             return
         if found is None:
             self._require_no_image(name)
@@ -117,13 +118,6 @@ class Kept:
         if not self.bases.swap(key, making, replace(making, state="ready", attempt="")):
             raise InUse(f"the base of map {key} was made by another process meanwhile; try again later")
         self.trace("compose done")
-
-    def _require_same(self, name: str, found: VolumeRecord, wanted: VolumeRecord) -> None:
-        same = (found.uuid, found.size, found.origin) == (wanted.uuid, wanted.size, wanted.origin)
-        if same and not found.opened:
-            return
-        why = "has been in use" if same else f"is another one ({found.size >> 20} MiB, from {found.origin})"
-        raise Exists(f"volume {name} is to be made, but there is one of that name, which {why}")
 
     def _require_no_image(self, name: str) -> None:
         with contextlib.suppress(NotFound), self.images.opened(name):

@@ -6,22 +6,20 @@ begins as is any snapshot of any image of the pool.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from snf_extstorage.provider import Parameter
+from snf_extstorage.provider import Parameter, VolumeProvider
 from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Images
 from snf_extstorage.settings import Settings, load_settings
-from snf_extstorage.volume import Attachment, FromVolume, NotFound
 from synnefo_light.ceph import Access, Cluster
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv
+from synnefo_light.ganeti import CreateEnv
 from synnefo_light.log import escape
-from synnefo_light.units import KIB, MIB, bytes_of, parse_size
+from synnefo_light.units import KIB, bytes_of, parse_size
 
 PARAMETERS: Final = (
     Parameter(name="pool", help="Pool of the image; else the site's, [ceph] pool in snf-store.toml"),
@@ -105,9 +103,10 @@ def _object_size(text: str) -> int:
     return size
 
 
-class Rados:
+class Rados(VolumeProvider):
     def __init__(self, volumes: RadosVolumes, disk: Disk) -> None:
-        self._volumes = volumes
+        super().__init__(volumes)
+        self._rados = volumes
         self._disk = disk
 
     def create(self, env: CreateEnv) -> None:
@@ -115,49 +114,7 @@ class Rados:
             self._volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
         else:
             image, snapshot = self._disk.origin
-            self._volumes.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
-
-    def remove(self, env: VolumeEnv) -> None:
-        self._volumes.remove(env.volume)
-
-    def grow(self, env: GrowEnv) -> None:
-        self._volumes.grow(env.volume, bytes_of(env.new))
-        from snf_extstorage.guests import instance_of, tell_size
-
-        instance = instance_of(self._volumes.facts(env.volume).info)
-        if instance is not None and env.uuid is not None:
-            tell_size(instance, env.uuid, bytes_of(env.new))
-
-    def attach(self, env: VolumeEnv) -> Attachment:
-        return self._volumes.attach(env.volume)
-
-    def detach(self, env: VolumeEnv) -> None:
-        self._volumes.detach(env.volume)
-
-    def snapshot(self, env: SnapshotEnv) -> None:
-        """Ganeti attaches, reads and removes what it snapshots as if it were a volume, so it is made one: a clone.
-
-        One of that name is what an export left that died; it goes, unless it is in use.
-        """
-        size = bytes_of(env.size)
-        with contextlib.suppress(NotFound):
-            has = self._volumes.facts(env.volume).size
-            if has != size:
-                raise UserError(
-                    f"the snapshot {env.snapshot} is to have {env.size} MiB, but volume {env.volume} has "
-                    f"{has // MIB} MiB; give the disk's own size"
-                )
-        self._volumes.remove(env.snapshot)
-        self._volumes.clone(FromVolume(volume=env.volume), env.snapshot, uuid=None, size=size)
-
-    def set_info(self, env: SetInfoEnv) -> None:
-        self._volumes.set_info(env.volume, env.text)
-
-    def open(self, env: OpenEnv) -> None:
-        self._volumes.open(env.volume, exclusive=env.exclusive)
-
-    def close(self, env: VolumeEnv) -> None:
-        self._volumes.close(env.volume)
+            self._rados.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
 
 
 def provider(params: Mapping[str, str]) -> Rados:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from snf_extstorage.directory.engine import DirectoryVolumes, no_trace
+from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import Place
-from snf_extstorage.volume import Trace
+from snf_extstorage.volume import Trace, no_trace
 
 TREE = Path(__file__).resolve().parents[3]
 INSTALLED = Path("/usr/share/ganeti/extstorage/archipelago")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from snf_extstorage.rados.engine import RadosVolumes, no_trace
+from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Client, Images
-from snf_extstorage.volume import Trace
+from snf_extstorage.volume import Trace, no_trace
 from snf_lab.ceph import CLIENT, POOLS, Ceph
 
 from synnefo_light.ceph import Access, Cluster

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 from snf_extstorage.catalog import Catalog, Cut
-from snf_extstorage.directory.engine import DirectoryVolumes, no_trace
-from snf_extstorage.volume import Exists, FromVolume, Trace
+from snf_extstorage.directory.engine import DirectoryVolumes
+from snf_extstorage.volume import Exists, FromVolume, Trace, no_trace
 
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName

@@ -22,10 +22,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from snf_extstorage.catalog import Catalog, Cut
-from snf_extstorage.directory.engine import DirectoryVolumes, no_trace
+from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.origins import find_origin
-from snf_extstorage.volume import FromVolume, Trace
+from snf_extstorage.volume import FromVolume, Trace, no_trace
 
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import VolumeName

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from snf_extstorage.directory.writers import Opening, Writers, plan_close, plan_open
 from snf_extstorage.volume import InUse
+from snf_extstorage.writers import Opening, Writers, plan_close, plan_open
 
 A = Writers(("a",), True)
 SHARED_A = Writers(("a",), False)
