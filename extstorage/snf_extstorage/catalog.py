@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import uuid4
 
-from snf_extstorage.volume import SnapshotName, Volumes
+from snf_extstorage.volume import RUNNING, SnapshotName, Still, Volumes
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.log import logger
@@ -72,12 +72,15 @@ class Catalog:
             self.volumes.compose(open_map(self.store, map_id))
             self._keep(map_id, held)
 
-    def snapshot(self, cut: Sequence[Cut]) -> list[Named]:
-        """Freeze these volumes in one cut; each is an image at once. Raises Conflict when a name is taken."""
+    def snapshot(self, cut: Sequence[Cut], *, still: Still = RUNNING) -> list[Named]:
+        """Freeze these volumes in one cut; each is an image at once. Raises Conflict when a name is taken.
+
+        `still` as of `Volumes.snapshot`.
+        """
         for one in cut:
             self._require_free(one.name)
         made = {one.volume: SnapshotName(f"{one.name}-{uuid4().hex}") for one in cut}
-        self.volumes.snapshot(made)
+        self.volumes.snapshot(made, still=still)
         published = []
         for one in cut:
             facts = self.volumes.snapshot_facts(made[one.volume])

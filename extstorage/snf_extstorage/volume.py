@@ -21,6 +21,7 @@ Promises that every engine keeps:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
@@ -44,6 +45,11 @@ Trace = Callable[[str], None]
 def no_trace(step: str) -> None:
     pass
 
+
+#: As long as this is entered, nobody writes.
+Still = AbstractContextManager[object]
+#: Whoever writes goes on.
+RUNNING: Still = nullcontext()
 
 #: How many nodes may have a volume open: the two ends of a live migration.
 SHARED_LIMIT = 2
@@ -161,8 +167,12 @@ class Volumes(Protocol):
         """Take over what the engine has under another name, `source`, as a volume. Raises NotFound, InUse, Exists."""
         ...
 
-    def snapshot(self, cut: Mapping[VolumeName, SnapshotName]) -> None:
-        """Freeze these volumes under these names. Raises NotFound, Exists, NoSpace; then none of them is there."""
+    def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
+        """Freeze these volumes under these names. Raises NotFound, Exists, NoSpace; then none of them is there.
+
+        `still` is entered when all is prepared and left as soon as the cut is made: who writes stands still for no
+        more than that. If leaving it raises, none of the snapshots is there.
+        """
         ...
 
     def flush(self, names: Iterable[VolumeName]) -> None:

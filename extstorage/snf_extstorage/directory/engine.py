@@ -29,6 +29,7 @@ from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, Vo
 from snf_extstorage.refusals import refuse_other, refuse_smaller
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import (
+    RUNNING,
     Attachment,
     Exists,
     Extent,
@@ -40,6 +41,7 @@ from snf_extstorage.volume import (
     SizeRefused,
     SnapshotFacts,
     SnapshotName,
+    Still,
     Trace,
     VolumeFacts,
     no_trace,
@@ -163,10 +165,11 @@ class DirectoryVolumes:
 
     # --- snapshots
 
-    def snapshot(self, cut: Mapping[VolumeName, SnapshotName]) -> None:
+    def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
         """The clones are made one right after the other, then published; a crash between leaves the first ones.
 
-        What was written goes to disk before the first clone, so that what writers wait for is the cloning alone.
+        What was written goes to disk before the first clone and the clones do so after the last one, so that what
+        writers wait for is the cloning alone.
         """
         self.place.require_space()
         for snapshot in cut.values():
@@ -177,14 +180,14 @@ class DirectoryVolumes:
             for fd, _ in sources:
                 os.fdatasync(fd)
             folders = [undo.enter_context(self.place.making("snapshots", partial(str, n))) for n in cut.values()]
-            for (source, _), folder in zip(sources, folders, strict=True):
-                self._trace("snapshot disk")
-                with _new_file(folder / "disk") as target:
+            targets = [undo.enter_context(_new_file(folder / "disk")) for folder in folders]
+            with still:
+                for (source, _), target in zip(sources, targets, strict=True):
+                    self._trace("snapshot disk")
                     sharing.clone_file(source, target)
-            for (_, name), folder in zip(sources, folders, strict=True):
-                with _reading(folder / "disk", name) as fd:
-                    os.fsync(fd)
-                    kept = SnapshotRecord(volume=name, size=os.fstat(fd).st_size, map=load(self.place, name).map)
+            for (_, name), folder, target in zip(sources, folders, targets, strict=True):
+                os.fsync(target)
+                kept = SnapshotRecord(volume=name, size=os.fstat(target).st_size, map=load(self.place, name).map)
                 self._trace("snapshot record")
                 write_atomic(folder / "record", encode("snf-snapshot", kept), mode=0o600)
             self._trace("snapshot publish")

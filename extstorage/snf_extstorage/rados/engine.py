@@ -21,6 +21,7 @@ from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.uri import render_uri
 from snf_extstorage.refusals import refuse_shrinking, refuse_smaller
 from snf_extstorage.volume import (
+    RUNNING,
     Attachment,
     Exists,
     Extent,
@@ -34,6 +35,7 @@ from snf_extstorage.volume import (
     SizeRefused,
     SnapshotFacts,
     SnapshotName,
+    Still,
     Trace,
     VolumeFacts,
     no_trace,
@@ -234,9 +236,9 @@ class RadosVolumes:
 
     # --- snapshots, and the store
 
-    def snapshot(self, cut: Mapping[VolumeName, SnapshotName]) -> None:
+    def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
         self._require_space()
-        snapshots.take(self._kept, cut)
+        snapshots.take(self._kept, cut, still)
 
     def flush(self, names: Iterable[VolumeName]) -> None:
         """Nothing is cached on this side: the writer's librbd has what there is, and writes it out for a snapshot."""

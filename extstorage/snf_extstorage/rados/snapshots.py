@@ -19,12 +19,12 @@ from dataclasses import replace
 
 from snf_extstorage.rados.kept import GONE, Kept
 from snf_extstorage.rados.record import SnapshotRecord
-from snf_extstorage.volume import Exists, InUse, NotFound, SnapshotName
+from snf_extstorage.volume import Exists, InUse, NotFound, SnapshotName, Still
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import VolumeName
 
 
-def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName]) -> None:
+def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> None:
     """See `Volumes.snapshot`."""
     records: dict[VolumeName, SnapshotRecord] = {}
     group = f"snf.cut-{secrets.token_hex(8)}" if len(cut) > 1 else ""
@@ -50,7 +50,8 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName]) -> None:
         for volume, name in cut.items():
             _begin(kept, name, records[volume])
             begun.append(name)
-        numbers = _cut(kept, cut, group)
+        with still:
+            numbers = _cut(kept, cut, group)
     except BaseException:
         for name in begun:
             with contextlib.suppress(Error):

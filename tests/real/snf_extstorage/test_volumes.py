@@ -24,7 +24,7 @@ from snf_extstorage.volume import (
     SnapshotName,
 )
 
-from synnefo_light.errors import EnvironmentFault
+from synnefo_light.errors import EnvironmentFault, PeerError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
 from tests.real.snf_extstorage.places import Site, read, write
@@ -142,6 +142,51 @@ def test_one_cut_over_two_disks_or_none(site: Site) -> None:
     assert list(node.snapshots()) == ["first-0"]
     node.snapshot({V: SnapshotName("cut-0"), W: SnapshotName("cut-1")})
     assert list(node.snapshots()) == ["cut-0", "cut-1", "first-0"]
+
+
+def test_who_writes_stands_still_for_the_clones_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    def telling(name: str) -> Callable[[int], None]:
+        real: Callable[[int], None] = getattr(os, name)
+
+        def told(fd: int) -> None:
+            happened.append("sync")
+            real(fd)
+
+        return told
+
+    @contextlib.contextmanager
+    def still() -> Iterator[None]:
+        happened.append("stop")
+        yield
+        happened.append("go on")
+
+    node = site.node(trace=happened.append)
+    for name in (V, W):
+        node.create(name, uuid=None, size=SIZE)
+    happened.clear()
+    for word in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, word, telling(word))
+    node.snapshot({V: SnapshotName("cut-0"), W: SnapshotName("cut-1")}, still=still())
+    stop, on = happened.index("stop"), happened.index("go on")
+    assert happened[stop : on + 1] == ["stop", "snapshot disk", "snapshot disk", "go on"]
+    assert "sync" in happened[:stop]
+    assert "sync" in happened[on:]
+    assert happened[-1] == "snapshot done"
+
+
+def test_a_cut_that_was_no_cut_leaves_nothing(site: Site) -> None:
+    @contextlib.contextmanager
+    def too_long() -> Iterator[None]:
+        yield
+        raise PeerError("it went on before the end")
+
+    node = site.node()
+    node.create(V, uuid=None, size=SIZE)
+    with pytest.raises(PeerError):
+        node.snapshot({V: SnapshotName("cut-0")}, still=too_long())
+    assert list(node.snapshots()) == []
 
 
 def test_grow_reaches_the_device_and_what_is_new_is_zeros(site: Site) -> None:
