@@ -31,7 +31,7 @@ from snf_extstorage.directory.place import Place
 from snf_extstorage.directory.record import VolumeRecord
 from snf_extstorage.refusals import refuse_shrinking
 from snf_extstorage.volume import Attachment, InUse, NotFound, Trace
-from snf_extstorage.writers import Writers, plan_close, plan_open
+from snf_extstorage.writers import Writers, is_contested, plan_close, plan_open
 from synnefo_light.files import TEMPORARY, sync_folder
 from synnefo_light.log import logger
 
@@ -73,16 +73,21 @@ class Access:
 
     def open(self, name: str, *, exclusive: bool) -> None:
         with held(self._place, name) as record:
-            others = set(record.holders) - {self._node}
-            used_here = bool(others) and bool(self._users(name))
-            plan = plan_open(_writers(record), self._node, exclusive=exclusive, used_here=used_here, volume=name)
+            now = _writers(record)
+            others = {*record.holders, *record.owed} - {self._node}
+            used_here = is_contested(now, self._node) and bool(self._users(name))
+            plan = plan_open(now, self._node, exclusive=exclusive, used_here=used_here, volume=name)
             generation = record.generation
             if plan.fence:
                 logger.warning("volume=%s open: fencing %s, which did not close it", name, ", ".join(sorted(others)))
                 generation += 1
                 self._fence(name)
             elif others - set(plan.writers.nodes):
-                logger.warning("volume=%s open: %s is no writer any more", name, ", ".join(sorted(others)))
+                logger.warning(
+                    "volume=%s open: %s lost it and did not close it; a start that follows a stop here will fence",
+                    name,
+                    ", ".join(sorted(others)),
+                )
             self._trace("open record")
             opened = dataclasses.replace(record, generation=generation, opened=True)
             self._save_writers(name, opened, plan.writers)
@@ -179,13 +184,13 @@ class Access:
         return processes_with(os.stat(self._place.disk("volumes", name)), *device)
 
     def _save_writers(self, name: str, record: VolumeRecord, writers: Writers) -> None:
-        new = dataclasses.replace(record, holders=writers.nodes, exclusive=writers.exclusive)
+        new = dataclasses.replace(record, holders=writers.nodes, exclusive=writers.exclusive, owed=writers.owed)
         if new != load(self._place, name):
             save(self._place, name, new)
 
 
 def _writers(record: VolumeRecord) -> Writers:
-    return Writers(record.holders, record.exclusive)
+    return Writers(record.holders, record.exclusive, record.owed)
 
 
 @contextlib.contextmanager

@@ -105,6 +105,7 @@ class DirectoryVolumes:
                 origin=record.origin,
                 map=record.map,
                 generation=record.generation + 1,
+                owed=record.owed,
                 opened=True,
             )
             save(self.place, old, kept)

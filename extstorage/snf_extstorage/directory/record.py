@@ -31,6 +31,7 @@ class VolumeRecord:
     generation: int = 0
     holders: tuple[str, ...] = ()
     exclusive: bool = False
+    owed: tuple[str, ...] = ()  # nodes to be fenced at the next exclusive open that can: see writers.py
     opened: bool = False  # whether anybody may have written to it
     info: str = ""
 

@@ -56,6 +56,10 @@ def held_by(words: list[str | Path]) -> Iterator[int]:
             process.kill()
 
 
+def opener(path: str) -> list[str | Path]:
+    return [sys.executable, "-c", "import os, sys; os.open(sys.argv[1], os.O_RDWR); sys.stdin.read()", path]
+
+
 def test_a_new_volume_is_zeros_of_its_size_through_direct_io(site: Site) -> None:
     node = site.node()
     node.create(V, uuid=UUID, size=SIZE)
@@ -227,8 +231,7 @@ def test_detach_and_remove_refuse_while_a_process_has_it(site: Site, through: st
     device = str(node.attach(V).device)
     node.open(V, exclusive=True)
     path = site.place.disk("volumes", V)
-    code = "import os, sys; os.open(sys.argv[1], os.O_RDWR); sys.stdin.read()"
-    words: list[str | Path] = [sys.executable, "-c", code, device]
+    words = opener(device)
     if through == "file":  # QEMU locks the files that it opens, which Ganeti's userspace access has it do
         words = ["qemu-io", "-f", "raw", "-c", "sleep 60000", path]
     with held_by(words) as pid:
@@ -315,6 +318,30 @@ def test_a_dead_nodes_late_writes_reach_nobody(site: Site) -> None:
     assert next_node.facts(V).holders == ("node2",)
     assert [line for line in loops_of(site) if "node1" in line or old in line.split()] == []
     assert read(new) == B
+
+
+def test_a_source_that_was_cut_off_at_a_migration_is_fenced_when_the_target_starts_again(site: Site) -> None:
+    """`gnt-instance migrate --cleanup` opens the target, where the guest runs, and cannot close the source."""
+    source, target = site.node("node1"), site.node("node2")
+    source.create(V, uuid=None, size=SIZE)
+    old = str(source.attach(V).device)
+    source.open(V, exclusive=True)
+    new = str(target.attach(V).device)
+    source.open(V, exclusive=False)
+    target.open(V, exclusive=False)
+    with held_by(opener(new)):
+        wait_until(lambda: bool(processes_with(os.stat(new))))
+        target.open(V, exclusive=True)
+        assert write(new, A)
+    target.detach(V)
+    new = str(target.attach(V).device)
+    target.open(V, exclusive=True)
+    assert write(old, C)  # it is alive
+    assert read(new) == A
+    assert target.facts(V).holders == ("node2",)
+    generation = target.facts(V).generation
+    target.open(V, exclusive=True)  # paid: Ganeti opens twice
+    assert target.facts(V).generation == generation
 
 
 def test_without_the_fence_late_writes_would_be_seen(site: Site) -> None:
