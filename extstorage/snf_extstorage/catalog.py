@@ -93,6 +93,7 @@ class Catalog:
         """Make the snapshot of that name a map; one that is a map already stays. Raises Absent, Conflict."""
         entry = names.load(self.store, name).entry
         if entry.map is not None:
+            self._drop_committed(name, entry)
             return entry.map
         if entry.snapshot is None or entry.snapshot.engine != self._engine:
             raise UserError(f"{name} is a snapshot of another engine than ours, {self._engine}; commit it there")
@@ -108,6 +109,13 @@ class Catalog:
         if based:
             self.volumes.drop_snapshot(source)
         return map_id
+
+    def _drop_committed(self, name: str, entry: Entry) -> None:
+        """What a commit leaves that died when all but this was done."""
+        held = entry.snapshot
+        if held is not None and held.engine == self._engine and entry.map in set(self.volumes.bases()):
+            names.forget_snapshot(self.store, name, uuid=entry.uuid)
+            self.volumes.drop_snapshot(SnapshotName(held.reference))
 
     def uncommitted(self) -> list[str]:
         return [n.name for n in self.listing() if n.entry.map is None]

@@ -6,13 +6,15 @@ or both: then the engine's copy is a shortcut to the same content. A name can be
 told by its uuid, not by its spelling.
 
 `publish` of a map and `seal`: 1 the pin is checked, 2 the record is replaced (the commit point), 3 the pin is checked
-once more; should it have expired while the process stood still, the record is withdrawn. A crash before 2 leaves
-nothing, a crash after 2 the published name. `remove`, and replacing one map by another: 1 the map is pinned for the
-grace, 2 the record is removed or replaced (the commit point). A crash after 1 leaves a pin that expires.
+once more; should it have expired while the process stood still, the record is withdrawn: what was there before comes
+back. A crash before 2 leaves nothing, a crash after 2 the published name. `seal` drops the snapshot in a step of its
+own, when the map is certain. `remove`, and replacing one map by another: 1 the map is pinned for the grace, 2 the
+record is removed or replaced (the commit point). A crash after 1 leaves a pin that expires.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -105,7 +107,8 @@ def publish(store: Store, name: str, entry: Entry, *, under: Held | None, over: 
     """Give a new name to `entry`, or to replace what `over` showed. Raises Conflict when somebody was faster.
 
     `under`: the pin that protects `entry.map`; None only for an entry without a map. Raises Conflict when the pin
-    expired before the name was published; then the name is as it was before or gone, and the work begins again.
+    expired before the name was published; then the name is as it was before, and the work begins again. (Where `over`
+    has a map, and the process stood still for longer than the grace, that may be gone as well: then so is the name.)
     """
     check_key(Kind.NAME, name)
     if entry.map is not None:
@@ -123,14 +126,35 @@ def publish(store: Store, name: str, entry: Entry, *, under: Held | None, over: 
         try:
             pins.check_alive(store, under)
         except Conflict:
-            store.backend.delete(Kind.NAME, name, expected=named.version)
+            _withdraw(store, named, over)
             raise
     store.trace("publish.3 checked")
     return named
 
 
+def _withdraw(store: Store, published: Named, over: Named | None) -> None:
+    """Put the record back that `publish` replaced; whoever changed it since decides about it."""
+    if over is None or not _stays(store, over, published):
+        with contextlib.suppress(Absent):
+            store.backend.delete(Kind.NAME, published.name, expected=published.version)
+        return
+    back = _swap(store, published.name, over.entry, published)
+    if not _stays(store, over, published):
+        store.backend.delete(Kind.NAME, published.name, expected=back.version)
+
+
+def _stays(store: Store, over: Named, published: Named) -> bool:
+    """Whether the map that was replaced was protected all the time: by the name itself, or by the pin of `publish`."""
+    if over.entry.map in (None, published.entry.map):
+        return True
+    try:
+        return pins.load(store, pins.lingering(MapId(str(over.entry.map)))).pin.alive(store.backend.now())
+    except Absent:
+        return False
+
+
 def seal(store: Store, name: str, map_id: MapId, *, uuid: str, under: Held, keep_snapshot: bool = False) -> Named:
-    """Add the map to a name that had only a snapshot so far; the snapshot goes unless `keep_snapshot`.
+    """Add the map to a name that had only a snapshot so far; then the snapshot goes unless `keep_snapshot`.
 
     A second call with the same map changes nothing more. Raises Absent or Conflict when the name is gone or is that of
     another `uuid` by now: then nobody wants the map, and the collector will have it.
@@ -139,14 +163,28 @@ def seal(store: Store, name: str, map_id: MapId, *, uuid: str, under: Held, keep
         named = load(store, name)
         if named.entry.uuid != uuid:
             raise Conflict(f"{name} is another snapshot by now than the one that was committed")
-        snapshot = named.entry.snapshot if keep_snapshot else None
-        wanted = replace(named.entry, map=map_id, snapshot=snapshot)
-        if wanted == named.entry:
-            return named
         try:
-            return publish(store, name, wanted, under=under, over=named)
+            if named.entry.map != map_id:
+                named = publish(store, name, replace(named.entry, map=map_id), under=under, over=named)
         except Conflict:
             pins.check_alive(store, under)
+            continue
+        return named if keep_snapshot else forget_snapshot(store, name, uuid=uuid)
+
+
+def forget_snapshot(store: Store, name: str, *, uuid: str) -> Named:
+    """Leave a name its map alone; nothing happens when that is so. Raises Absent, Conflict as `seal`."""
+    while True:
+        named = load(store, name)
+        if named.entry.uuid != uuid or named.entry.map is None:
+            raise Conflict(f"{name} is another snapshot by now than the one that was committed")
+        if named.entry.snapshot is None:
+            return named
+        bare = replace(named.entry, snapshot=None, generation=named.entry.generation + 1)
+        with contextlib.suppress(Conflict):
+            named = _swap(store, name, bare, named)
+            store.trace("seal.1 dropped")
+            return named
 
 
 def remove(store: Store, name: str) -> Named:

@@ -173,7 +173,7 @@ def release(store: Store, key: str) -> None:
 
 def linger(store: Store, map_id: MapId) -> None:
     """Keep a map for the grace from now on; whoever drops a reference calls this first."""
-    key = f"gone-{map_id}"
+    key = lingering(map_id)
     while True:
         until = int((store.backend.now() + store.format.grace_s) * 1000)
         pin = Pin(owner="dropped", maps=(map_id,), expires_ms=until)
@@ -186,6 +186,11 @@ def linger(store: Store, map_id: MapId) -> None:
             return
         except Conflict:
             continue
+
+
+def lingering(map_id: MapId) -> str:
+    """The key of the pin that `linger` makes."""
+    return f"gone-{map_id}"
 
 
 def load(store: Store, key: str) -> Held:

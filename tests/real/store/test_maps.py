@@ -192,7 +192,7 @@ def test_a_snapshot_can_be_used_before_it_is_committed_and_is_sealed_once(store:
             commit.put(0, block(1))
             map_id = commit.finish()
             sealed = names.seal(store, "nightly", map_id, uuid=UUID_A, under=commit.held)
-        assert (sealed.entry.map, sealed.entry.snapshot, sealed.entry.generation) == (map_id, None, 2)
+        assert (sealed.entry.map, sealed.entry.snapshot, sealed.entry.generation) == (map_id, None, 3)
 
 
 def test_a_name_given_anew_is_not_sealed_with_the_older_content(store: Store) -> None:
@@ -255,6 +255,76 @@ def test_a_pin_that_expires_while_the_name_is_published_withdraws_it(store: Stor
         slow = Store(backend=store.backend, format=store.format, trace=expire)
         with pytest.raises(Conflict, match="expired"):
             names.publish(slow, "late", entry(map_id, BLOCK_SIZE), under=commit.held)
+    assert list(names.listing(store)) == []
+
+
+def expiring(store: Store, held: pins.Held) -> Store:
+    """As seen by a process that stands still between its check and the publication, until its pin has expired."""
+
+    def expire(step: str) -> None:
+        if step == "publish.1 pinned":
+            loaded = pins.load(store, held.key)
+            store.backend.delete(Kind.PIN, held.key, expected=loaded.version)
+
+    return Store(backend=store.backend, format=store.format, trace=expire)
+
+
+def test_a_pin_that_expires_while_a_name_is_replaced_brings_back_what_it_was(store: Store) -> None:
+    image(store, "a", {0: 9})
+    before = names.load(store, "a")
+    with Commit(store, size=BLOCK_SIZE, owner="slow") as commit:
+        map_id = commit.finish()
+        with pytest.raises(Conflict, match="expired"):
+            names.publish(expiring(store, commit.held), "a", entry(map_id, BLOCK_SIZE), under=commit.held, over=before)
+    assert names.load(store, "a").entry == before.entry
+
+
+def test_a_pin_that_expires_while_a_snapshot_is_sealed_leaves_the_snapshot(store: Store) -> None:
+    snapshot = EngineSnapshot(engine="rados", reference="web1.0.snap")
+    waiting = Entry(uuid=UUID_A, kind="snapshot", size=BLOCK_SIZE, created_ms=5, snapshot=snapshot)
+    names.publish(store, "nightly", waiting, under=None)
+    with Commit(store, size=BLOCK_SIZE, owner="slow") as commit:
+        map_id = commit.finish()
+        with pytest.raises(Conflict, match="expired"):
+            names.seal(expiring(store, commit.held), "nightly", map_id, uuid=UUID_A, under=commit.held)
+    assert names.load(store, "nightly").entry == waiting
+    with Commit(store, size=BLOCK_SIZE, owner="again") as commit:
+        sealed = names.seal(store, "nightly", commit.finish(), uuid=UUID_A, under=commit.held)
+    assert (sealed.entry.map, sealed.entry.snapshot) == (map_id, None)
+
+
+def test_a_name_is_never_without_its_snapshot_before_its_map_is_certain(store: Store) -> None:
+    """A snapshot that no name refers to is dropped by whoever collects, and could not be brought back."""
+    snapshot = EngineSnapshot(engine="rados", reference="web1.0.snap")
+    waiting = Entry(uuid=UUID_A, kind="snapshot", size=BLOCK_SIZE, created_ms=5, snapshot=snapshot)
+    names.publish(store, "nightly", waiting, under=None)
+    seen = []
+
+    def look(step: str) -> None:
+        seen.append((step, names.load(store, "nightly").entry.snapshot))
+
+    with Commit(store, size=BLOCK_SIZE, owner="nightly") as commit:
+        told = Store(backend=store.backend, format=store.format, trace=look)
+        names.seal(told, "nightly", commit.finish(), uuid=UUID_A, under=commit.held)
+    assert {one for step, one in seen if step != "seal.1 dropped"} == {snapshot}
+    assert seen[-1] == ("seal.1 dropped", None)
+
+
+def test_a_name_whose_old_map_may_be_gone_too_is_withdrawn(store: Store) -> None:
+    """Whoever stood still for longer than the grace: the collector may have had both maps."""
+    image(store, "a", {0: 9})
+    before = names.load(store, "a")
+    with Commit(store, size=BLOCK_SIZE, owner="slow") as commit:
+        map_id = commit.finish()
+
+        def expire(step: str) -> None:
+            if step == "publish.1 pinned":
+                for key in (commit.held.key, f"gone-{before.entry.map}"):
+                    store.backend.delete(Kind.PIN, key, expected=pins.load(store, key).version)
+
+        slow = Store(backend=store.backend, format=store.format, trace=expire)
+        with pytest.raises(Conflict, match="expired"):
+            names.publish(slow, "a", entry(map_id, BLOCK_SIZE), under=commit.held, over=before)
     assert list(names.listing(store)) == []
 
 
