@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, NewType, TypedDict
 
 from synnefo_light.errors import ProtocolError
+from synnefo_light.resource_names import ALLOWED, is_name
 from synnefo_light.units import MiB
 
 OS_API_VERSION: Final = 20
@@ -167,8 +168,6 @@ def _count(environ: Mapping[str, str], name: str, *, limit: int = COUNT_LIMIT) -
 #: Ganeti passes these to every script of a provider beside the user's own keys.
 EXT_OWN_PARAMETERS: Final = frozenset({"provider", "access"})
 
-#: No slash, no `@`, no comma, no blank, no leading dot or dash: fit for a file, an RBD image and a QEMU option alike.
-_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _METADATA = re.compile(r"[A-Za-z0-9_+.-]{0,128}")
 #: 16 TiB; Ganeti itself knows no limit.
 VOLUME_LIMIT: Final = MiB(16 << 20)
@@ -220,9 +219,8 @@ def is_uuid(text: str) -> bool:
 
 def parse_volume_name(text: str, *, named: str) -> VolumeName:
     """Raises ProtocolError; `named` is what the message calls it."""
-    if _VOLUME.fullmatch(text) is None or text.endswith("."):
-        allowed = "1 to 200 letters, digits and . _ + -, the first of them a letter or digit"
-        raise ProtocolError(f"{named}={text[:255]!r} cannot name a volume, which is {allowed}")
+    if not is_name(text):
+        raise ProtocolError(f"{named}={text[:255]!r} cannot name a volume, which is {ALLOWED}")
     return VolumeName(text)
 
 

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import NewType, Protocol
 
 from synnefo_light.errors import UserError
+from synnefo_light.resource_names import ALLOWED, is_name
 from synnefo_light.store.identity import BLOCK_SIZE
 from synnefo_light.units import KIB, MIB
 
@@ -38,7 +39,6 @@ Version = NewType("Version", str)
 Instant = NewType("Instant", float)
 
 _HEX = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:@-]{0,199}")
 
 
 class Kind(enum.Enum):
@@ -115,7 +115,7 @@ class Batch(Protocol):
 
 
 class Backend(Protocol):
-    """Keys: 64 hex digits for immutable kinds, `[A-Za-z0-9_][A-Za-z0-9._+:@-]{0,199}` for records (`check_key`)."""
+    """Keys: 64 hex digits for immutable kinds, names as `resource_names.py` has them for records (`check_key`)."""
 
     #: Where this is, for a message: a path, or pool and namespace.
     place: str
@@ -184,7 +184,5 @@ def check_key(kind: Kind, key: str) -> None:
     if kind in IMMUTABLE:
         if not _HEX.fullmatch(key):
             raise UserError(f"{key[:80]!r} names no object of {kind.value}, which have 64 hex digits in lower case")
-    elif not _NAME.fullmatch(key):
-        raise UserError(
-            f"the name {key[:80]!r} is not 1 to 200 letters, digits or ._+:@- that begin with a letter, digit or _"
-        )
+    elif not is_name(key):
+        raise UserError(f"the name {key[:80]!r} is not {ALLOWED}")

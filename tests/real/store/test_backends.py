@@ -61,7 +61,9 @@ def test_what_is_not_there_is_absent(store: Store, kind: Kind) -> None:
             store.backend.load(kind, key)
 
 
-@pytest.mark.parametrize("key", ["", ".", "..", "a/b", "../a", "a\0", "-a", ".a", "ä", "a b", "a" * 201, "a\n"])
+@pytest.mark.parametrize(
+    "key", ["", ".", "..", "a/b", "../a", "a\0", "-a", ".a", "_a", "a@b", "a:b", "a.", "ä", "a b", "a" * 201, "a\n"]
+)
 def test_no_name_leads_out_of_the_store(store: Store, key: str) -> None:
     for kind in (Kind.NAME, Kind.PIN):
         with pytest.raises(UserError, match="letters, digits"):
@@ -158,7 +160,7 @@ def test_replacing_what_is_gone_is_refused(store: Store) -> None:
 
 
 def test_names_with_every_allowed_character_are_listed_as_they_are(store: Store) -> None:
-    wanted = {"a", "_", "0", "A.b_c-d+e:f@g", "x" * 200, "debian-12", "DEBIAN-12"}
+    wanted = {"a", "0", "A.b_c-d+e", "x" * 200, "debian-12", "DEBIAN-12"}
     for name in wanted:
         store.backend.replace(Kind.NAME, name, b"1", expected=None)
     assert set(store.backend.keys(Kind.NAME)) == wanted
