@@ -8,7 +8,7 @@ from typing import Final
 from snf_extstorage.provider import Parameter, VolumeProvider
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
-from snf_extstorage.volume import Origin, Volumes
+from snf_extstorage.volume import NotFound, Origin, Volumes
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import CreateEnv
 from synnefo_light.units import bytes_of
@@ -29,12 +29,22 @@ class Archipelago(VolumeProvider):
         if origin and adopt:
             raise UserError(f"volume {env.volume} is to have an origin and to adopt {adopt}; give one of the two")
         if origin:
-            found = self._find_origin(origin)
-            self._volumes.clone(found, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+            self._clone(origin, env)
         elif adopt:
             self._volumes.adopt(adopt, env.volume, uuid=env.uuid, size=bytes_of(env.size))
         else:
             self._volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
+
+    def _clone(self, text: str, env: CreateEnv) -> None:
+        found = self._find_origin(text)
+        try:
+            self._volumes.clone(found, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+        except NotFound:
+            # A snapshot that was committed in between is dropped; the base of its map has the same bytes.
+            now = self._find_origin(text)
+            if now == found:
+                raise
+            self._volumes.clone(now, env.volume, uuid=env.uuid, size=bytes_of(env.size))
 
 
 def provider(params: Mapping[str, str]) -> Archipelago:

@@ -56,7 +56,7 @@ def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk]) -> 
         seen.add(volume.uuid)
         if disk is None:
             yield _without_disk(volume)
-        elif volume.holders and disk.node not in volume.holders:
+        elif volume.holders and not any(is_same_node(disk.node, holder) for holder in volume.holders):
             who = ", ".join(volume.holders)
             yield Difference(
                 volume=volume.name,
@@ -67,6 +67,13 @@ def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk]) -> 
             yield Difference(
                 volume=None, why=f"disk {uuid} of {disk.instance} has no volume here: another provider's, or lost"
             )
+
+
+def is_same_node(one: str, other: str) -> bool:
+    """Ganeti has nodes by their full names; a record has what the host calls itself, often the first label alone."""
+    if "." in one and "." in other:
+        return one == other
+    return one.partition(".")[0] == other.partition(".")[0]
 
 
 def _without_disk(volume: VolumeFacts) -> Difference:

@@ -44,6 +44,22 @@ def test_what_agrees_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
+    ("node", "holder", "differ"),
+    [
+        ("node1.example.org", "node1", False),
+        ("node1", "node1.example.org", False),
+        ("node1.example.org", "node1.example.org", False),
+        ("node1.example.org", "node1.example.com", True),
+        ("node1.example.org", "node10", True),
+        ("node1.example.org", "node2", True),
+    ],
+)
+def test_a_node_is_known_by_its_full_name_and_by_its_first_label(node: str, holder: str, differ: bool) -> None:
+    disks = {ONE: GanetiDisk(instance="web1", node=node, template="ext")}
+    assert bool(list(compare([volume(holders=(holder,))], disks))) is differ
+
+
+@pytest.mark.parametrize(
     ("found", "why", "removable"),
     [
         (volume(uuid=TWO), "belongs to no disk of Ganeti's", True),
