@@ -264,6 +264,16 @@ class Volumes(Protocol):
         """Raises NotFound."""
         ...
 
+    def find(self, uuid: str) -> VolumeName | None:
+        """The volume that Ganeti made with this VOL_UUID; no volume is opened for that."""
+        ...
+
+    def changed(self, name: VolumeName, origin: Origin) -> int | None:
+        """Bytes of a volume that may differ from an origin that goes on with zeros. 0: certainly the same, whoever may
+        have had it open since. None: the engine cannot say. Raises NotFound.
+        """
+        ...
+
     def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
         """Raises NotFound."""
         ...

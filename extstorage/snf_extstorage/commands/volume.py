@@ -1,29 +1,46 @@
-"""`snf-store volume`: list volumes, show one."""
+"""`snf-store volume`: list volumes, show one, compare one with an image."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+from dataclasses import dataclass
 from typing import Final
 
 from snf_extstorage.commands import Out, table
+from snf_extstorage.origins import find_named, origin_of
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import Settings
+from snf_extstorage.stores import open_site_store
 from snf_extstorage.volume import NotFound, VolumeFacts, Volumes
-from synnefo_light.ganeti import is_uuid, parse_volume_name
+from synnefo_light.ganeti import VolumeName, is_uuid, parse_volume_name
 from synnefo_light.records import dump_json, plain
 from synnefo_light.units import human
 
 NAME: Final = "volume"
-SUMMARY: Final = "list volumes, or show one: who writes, where it comes from, its extents"
+SUMMARY: Final = "list volumes, show one (who writes, where it comes from, its extents), or compare one with an image"
+NAMED: Final = "a volume's name, or the UUID of Ganeti's disk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What `compare --json` says; snf-image reads it."""
+
+    image: str
+    volume: str | None  # None: there is no such volume
+    changed: int | None  # bytes that may differ; 0: certainly the same. None: it cannot be said
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare")
     acts.add_parser("list", help="all volumes, one a line")
     show = acts.add_parser("show", help="what is known of NAME")
-    show.add_argument("name", metavar="NAME", help="a volume's name, or the UUID of Ganeti's disk")
+    show.add_argument("name", metavar="NAME", help=NAMED)
     show.add_argument("--json", action="store_true", help="one JSON object")
+    compare = acts.add_parser("compare", help="whether a volume is still what an image is, byte by byte")
+    compare.add_argument("name", metavar="NAME", help=NAMED)
+    compare.add_argument("image", metavar="IMAGE", help="an image or snapshot, or map:HASH")
+    compare.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
@@ -32,12 +49,16 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         head = ("VOLUME", "SIZE", "STORED", "EXTENTS", "WRITERS", "NOTE")
         for line in table(head, [_row(volumes.facts(name)) for name in sorted(volumes.volumes())]):
             out(line)
+    elif arguments.act == "compare":
+        found = compare(settings, volumes, arguments.name, arguments.image)
+        out(dump_json(found).decode() if arguments.json else _told(arguments.name, found))
+        return 0 if found.changed == 0 else 1
     else:
-        found = find_volume(volumes, arguments.name)
-        facts = plain(found)
+        shown = find_volume(volumes, arguments.name)
+        facts = plain(shown)
         assert isinstance(facts, dict)
         if arguments.json:
-            out(dump_json(found).decode())
+            out(dump_json(shown).decode())
             return 0
         for key, value in facts.items():
             out(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
@@ -46,13 +67,39 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
 
 def find_volume(volumes: Volumes, text: str) -> VolumeFacts:
     """By its name, or by the UUID that Ganeti's disk has: OS scripts know it as DISK_n_UUID. Raises NotFound."""
-    if is_uuid(text):
-        for name in volumes.volumes():
-            with contextlib.suppress(NotFound):  # removed meanwhile
-                facts = volumes.facts(name)
-                if facts.uuid == text:
-                    return facts
-    return volumes.facts(parse_volume_name(text, named="NAME"))
+    found = volumes.find(text) if is_uuid(text) else None
+    return volumes.facts(found or _named(text))
+
+
+def compare(settings: Settings, volumes: Volumes, text: str, image: str) -> Comparison:
+    """Whether a volume reads as an image that goes on with zeros. Raises Absent for an image that there is not."""
+    named = find_named(open_site_store(settings), image)
+    name = volumes.find(text) if is_uuid(text) else None
+    if name is None:
+        name = _named(text)
+        try:
+            volumes.facts(name)
+        except NotFound:
+            return Comparison(image=named.name, volume=None, changed=None)
+    origin = origin_of(named.entry, engine=settings.engine)
+    changed: int | None = None
+    if origin is not None:
+        with contextlib.suppress(NotFound):  # the engine has no base of the image, so nothing was cloned from one
+            changed = volumes.changed(name, origin)
+    return Comparison(image=named.name, volume=name, changed=changed)
+
+
+def _named(text: str) -> VolumeName:
+    return parse_volume_name(text, named="NAME")
+
+
+def _told(name: str, found: Comparison) -> str:
+    if found.volume is None:
+        return f"there is no volume {name}"
+    if found.changed == 0:
+        return f"{found.volume} is {found.image}, and was not written to"
+    how_much = "it cannot be told how much of" if found.changed is None else f"up to {human(found.changed)} of"
+    return f"{how_much} {found.volume} differs from {found.image}"
 
 
 def _row(facts: VolumeFacts) -> tuple[str, ...]:

@@ -308,6 +308,20 @@ class DirectoryVolumes:
             extents=extents,
         )
 
+    def find(self, uuid: str) -> VolumeName | None:
+        for name in self.volumes():
+            with contextlib.suppress(NotFound):  # removed meanwhile
+                if load(self.place, name).uuid == uuid:
+                    return name
+        return None
+
+    def changed(self, name: VolumeName, origin: Origin) -> int | None:
+        from snf_extstorage.directory import contents
+
+        source, *_ = self._origin(origin)
+        size = load(self.place, name).size
+        return contents.changed(self.place.disk("volumes", name), source, size=size)
+
     def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
         try:
             return time.time() - self.place.folder(kind, name).stat().st_mtime

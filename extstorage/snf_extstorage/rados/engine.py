@@ -350,6 +350,21 @@ class RadosVolumes:
             extents=None,
         )
 
+    def find(self, uuid: str) -> VolumeName | None:
+        found = (name for name, record in self._kept.volumes.items() if record.uuid == uuid and record.state == "ready")
+        return next((VolumeName(name) for name in found), None)
+
+    def changed(self, name: VolumeName, origin: Origin) -> int | None:
+        """Only a clone of the very origin is known to be like it: what it wrote is in its object map."""
+        record = self._kept.volume(name)
+        with contextlib.ExitStack() as undo:
+            shown = self._source(origin, name, undo).shown
+        if record.origin != shown:
+            return record.size
+        with self._images.opened(name) as image:
+            parts = self._images.changed(image, since=None, with_parents=False)
+        return None if parts is None else sum(length for _, length in parts)
+
     def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
         found = self._kept.snapshot(name)
         origin = cast("MapId | None", found.map)
