@@ -171,6 +171,60 @@ def feed(argv: Sequence[str | Path], *, timeout_s: float, pass_fds: Sequence[int
         yield Feeding(writing, finish)
 
 
+class Reading:
+    """A program whose stdout is read piece by piece; see `read_from`."""
+
+    def __init__(self, pipe: IO[bytes], finish: Callable[[], Completed]) -> None:
+        self._pipe = pipe
+        self._finish = finish
+
+    def line(self, *, limit: int) -> bytes:
+        """Up to a newline, which is with it; without one at the end of the stream or after `limit` bytes."""
+        return self._pipe.readline(limit)
+
+    def fill(self, buffer: memoryview) -> int:
+        """Bytes read into the buffer: fewer than it has only at the end of the stream."""
+        filled = 0
+        while filled < len(buffer) and (count := self._pipe.readinto(buffer[filled:])):  # type: ignore[attr-defined]
+            filled += count
+        return filled
+
+    def finish(self) -> Completed:
+        """Wait for it, whatever its status; what it still says on stdout is lost. Raises ToolError when it is late."""
+        return self._finish()
+
+
+@contextlib.contextmanager
+def read_from(argv: Sequence[str | Path], *, timeout_s: float) -> Iterator[Reading]:
+    """Start a program whose stdout is read as it comes. It is dead when the context ends, however that ends.
+
+    `timeout_s` counts from the start: a program that says nothing is killed then, so reading cannot hang for ever.
+    Raises ToolError when it cannot be started.
+    """
+    words = [os.fspath(word) for word in argv]
+    logger.debug("run %s", shlex.join(words))
+    with contextlib.ExitStack() as opened:
+        err = opened.enter_context(tempfile.TemporaryFile())
+        process = _start(words, subprocess.DEVNULL, subprocess.PIPE, err, None, None)
+        opened.callback(_kill_session, process)
+        assert process.stdout is not None
+        pipe = opened.enter_context(process.stdout)
+        timer = threading.Timer(timeout_s, _kill_session, (process,))
+        timer.daemon = True
+        opened.callback(timer.cancel)
+        timer.start()
+        late = time.monotonic() + timeout_s
+
+        def finish() -> Completed:
+            pipe.close()
+            returncode = process.wait()
+            if time.monotonic() >= late:
+                raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err))
+            return Completed(argv=tuple(words), returncode=returncode, stdout=b"", stderr=_whole(err))
+
+        yield Reading(pipe, finish)
+
+
 class Serving:
     """A program that runs as long as its context; see `serve`."""
 

@@ -54,7 +54,7 @@ class Catalog:
 
     def register(self, name: str, source: int, size: Bytes, *, origin: str, properties: Mapping[str, str]) -> Named:
         """An open file's bytes become the image `name`. Raises Conflict when the name is taken."""
-        self._require_free(name)
+        self.require_free(name)
         with Commit(self.store, size=size, owner=f"image {name}", ttl_s=WORK_S) as commit:
             map_id = self.volumes.register(source, size, commit)
             self._keep(map_id, commit.held)
@@ -78,7 +78,7 @@ class Catalog:
         `still` as of `Volumes.snapshot`.
         """
         for one in cut:
-            self._require_free(one.name)
+            self.require_free(one.name)
         made = {one.volume: SnapshotName(f"{one.name}-{uuid4().hex}") for one in cut}
         self.volumes.snapshot(made, still=still)
         published = []
@@ -170,8 +170,8 @@ class Catalog:
         except Absent:
             return None
 
-    def _require_free(self, name: str) -> None:
-        """Before any work; `publish` says so for certain."""
+    def require_free(self, name: str) -> None:
+        """Before any work; `publish` says so for certain. Raises UserError, also for what cannot be a name."""
         try:
             entry = names.load(self.store, name).entry
         except Absent:

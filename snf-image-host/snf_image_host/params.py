@@ -40,20 +40,11 @@ from snf_image_host.values import (
     parse_source_format,
     parse_userdata,
 )
+from synnefo_light.encodings import encoding_of
 from synnefo_light.errors import UserError
 from synnefo_light.log import Secret, escape
 from synnefo_light.manifest import Compression, ImageFormat, InjectedFile, Password, SourceFormat
 from synnefo_light.tasks import TaskInfo
-
-#: What the end of an image's name says about its bytes; its content is never asked.
-FORMAT_OF: Final = {f.value: f for f in SourceFormat if f is not SourceFormat.RAW}
-COMPRESSION_OF: Final = {
-    "gz": Compression.GZIP,
-    "xz": Compression.XZ,
-    "zst": Compression.ZSTD,
-    "zstd": Compression.ZSTD,
-    "bz2": Compression.BZIP2,
-}
 
 T = TypeVar("T")
 
@@ -287,15 +278,6 @@ def parse_parameters(
 def render_parameters_list() -> str:
     """The file parameters.list, which Ganeti reads (ganeti-os-interface(7)): one `name summary` a line."""
     return "".join(f"{p.name} {p.summary}\n" for p in PARAMETERS)
-
-
-def encoding_of(name: str) -> tuple[SourceFormat, Compression]:
-    """What an image's name says of its bytes: "debian.qcow2", "disk.raw.xz", "disk.gz"."""
-    words = name.lower().split(".")[1:]
-    compression = COMPRESSION_OF.get(words[-1], Compression.NONE) if words else Compression.NONE
-    if compression is not Compression.NONE:
-        words.pop()
-    return FORMAT_OF.get(words[-1], SourceFormat.RAW) if words else SourceFormat.RAW, compression
 
 
 def _encoding(

@@ -66,22 +66,31 @@ def dirty(path: Path, base: Path | None, *, size: int) -> Iterator[Extent]:
 
 
 def changed(path: Path, base: Path, *, size: int) -> int:
-    """Bytes of a file that may differ from a base that goes on with zeros. Without FIEMAP both are read: in blocks."""
+    """Bytes of a file that may differ from a base that goes on with zeros.
+
+    Short parts are read: of a base that ends within a block of the file system each clone has a last block of its own.
+    Without FIEMAP both files are read, block by block of the store.
+    """
     with _opened(path, os.O_RDONLY) as fd, _opened(base, os.O_RDONLY) as there:
         try:
-            return sum(part.length for part in plan_dirty(sharing.extents(fd), sharing.extents(there), size=size))
+            parts = list(plan_dirty(sharing.extents(fd), sharing.extents(there), size=size))
         except OSError:
-            return sum(_differing(fd, there, size=size))
+            parts = list(_blocks(fd, there, size=size))
+        return sum(p.length for p in parts if p.length > BLOCK_SIZE or _differ(fd, there, p))
 
 
-def _differing(fd: int, base: int, *, size: int) -> Iterator[int]:
+def _blocks(fd: int, base: int, *, size: int) -> Iterator[Extent]:
+    """The blocks in which one of two files has data."""
     marked = data_blocks(fd, size)
     for index in data_blocks(base, min(size, os.fstat(base).st_size)).blocks():
         marked.mark(index * BLOCK_SIZE, 1)
     for index in marked.blocks():
-        start, length = index * BLOCK_SIZE, min(BLOCK_SIZE, size - index * BLOCK_SIZE)
-        if os.pread(fd, length, start) != os.pread(base, length, start).ljust(length, b"\0"):
-            yield length
+        yield Extent(start=index * BLOCK_SIZE, length=min(BLOCK_SIZE, size - index * BLOCK_SIZE))
+
+
+def _differ(fd: int, base: int, part: Extent) -> bool:
+    mine, theirs = (os.pread(one, part.length, part.start) for one in (fd, base))
+    return mine != theirs.ljust(part.length, b"\0")
 
 
 def commit(path: Path, changed: Iterable[Extent], into: Commit, *, size: int) -> MapId:

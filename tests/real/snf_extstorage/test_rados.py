@@ -197,9 +197,14 @@ def test_an_image_is_copied_once_and_its_clones_share_it(
         engine.clone(FromBase(map=found.id), volume, uuid=UUID, size=SIZE)
         assert engine.facts(volume).stored == 0
         assert engine.facts(volume).origin == found.id
+        assert engine.changed(volume, FromBase(map=found.id)) == 0
+    assert engine.find(UUID) in (name, other)
+    assert engine.find(str(uuid4())) is None
     assert rados.read(name, count=SIZE + 1) == content(found).ljust(SIZE, b"\0")
     assert rados.write(name, "A")
     assert rados.read(other, count=16) == marker
+    rados.discard(other, at=0, count=BLOCK_SIZE)
+    assert [engine.changed(volume, FromBase(map=found.id)) for volume in (name, other)] == [BLOCK_SIZE, BLOCK_SIZE]
     engine.drop_base(found.id)
     assert found.id not in engine.bases()
     assert rados.read(other, at=3 * BLOCK_SIZE, count=5) == b"third"
@@ -223,6 +228,8 @@ def test_a_snapshot_is_cloned_at_once_and_outlives_its_volume(
     assert rados.write(name, "B")
     engine.clone(FromSnapshot(snapshot=snap), other, uuid=None, size=Bytes(2 * SIZE))
     assert (rados.read(other), rados.read(name)) == (b"A" * 4096, b"B" * 4096)
+    changed = [engine.changed(volume, FromSnapshot(snapshot=snap)) for volume in (other, name)]
+    assert changed == [0, SIZE]  # what is no clone of it counts as another content
     engine.remove(name)
     third = name_of(name)
     engine.clone(FromSnapshot(snapshot=snap), third, uuid=None, size=SIZE)

@@ -10,7 +10,6 @@ import pytest
 from snf_image_host.params import (
     PARAMETERS,
     ParameterError,
-    encoding_of,
     parse_parameters,
     render_parameters_list,
 )
@@ -20,6 +19,7 @@ from snf_image_host.sources import FtpImage, HttpImage, LocalImage, NoImage
 from snf_image_host.values import Checksum, Signature
 from snf_image_host.vm import HelperImage
 
+from synnefo_light.encodings import encoding_of
 from synnefo_light.errors import Error
 from synnefo_light.log import Secret
 from synnefo_light.manifest import Compression, ImageFormat, SourceFormat
