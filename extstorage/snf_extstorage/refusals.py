@@ -45,3 +45,9 @@ def refuse_shrinking(name: str, has: int, new: int) -> None:
     """Raises SizeRefused."""
     if new < has:
         raise SizeRefused(f"volume {name} has {human(has)} and was asked to become {human(new)}; it can only grow")
+
+
+def refuse_resizing(source: str, name: str, *, has: int, size: int) -> None:
+    """Raises SizeRefused when what is adopted has another size than is asked for."""
+    if has != size:
+        raise SizeRefused(f"{source} has {human(has)}, and {name} is to have {human(size)}; ask for its size")

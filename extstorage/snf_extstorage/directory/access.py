@@ -1,8 +1,9 @@
 """Where a volume is used: attach, detach, open, close, grow.
 
-`attach` takes no lock and makes no writer: the device refuses writes until `open` lets them through, on this node, and
-again after `close`. A disk that QEMU opens as a file (userspace access) has no such gate; what guards it is the order
-in which Ganeti calls open, and the fence.
+`attach` makes no writer: the device refuses writes until `open` lets them through, on this node, and again after
+`close`. Whether it does follows the record whenever any of them runs, under a lock of this node's own (`Loops.gate`);
+so attach never waits for another node. A disk that QEMU opens as a file (userspace access) has no such gate; what
+guards it is the order in which Ganeti calls open, and the fence.
 
 The fence (`open` exclusively, while another node is written down as a writer and cannot be asked):
 
@@ -49,30 +50,28 @@ class Access:
     def attach(self, name: str) -> Attachment:
         load(self._place, name)  # what is damaged or was never whole is not attached
         path = self._place.disk("volumes", name)
-        with _opened(path, name) as fd:
+        with self._loops.gate(name), _opened(path, name) as fd:
             loop = self._loops.find(name, os.fstat(fd))
             if loop is None:
                 self._clear_stale(name)
                 self._trace("attach device")
                 loop = self._loops.attach(name, fd)
-                # Shut first, look afterwards: an `open` that comes between finds the device and opens it.
-                let_write(loop, False)
                 self._trace("attach gate")
-            if self._node in load(self._place, name).holders:
-                let_write(loop, True)
+            let_write(loop, self._node in load(self._place, name).holders)
         return Attachment(device=loop.path, uris=(f"kvm:{path}",))
 
     def detach(self, name: str) -> None:
         try:
-            with held(self._place, name) as record:
+            with held(self._place, name) as record, self._loops.gate(name):
                 self._leave(name)
                 self._trace("detach record")
                 self._save_writers(name, record, plan_close(_writers(record), self._node))
         except NotFound:
-            self._clear_stale(name)
+            with self._loops.gate(name):
+                self._clear_stale(name)
 
     def open(self, name: str, *, exclusive: bool) -> None:
-        with held(self._place, name) as record:
+        with held(self._place, name) as record, self._loops.gate(name):
             now = _writers(record)
             others = {*record.holders, *record.owed} - {self._node}
             used_here = is_contested(now, self._node) and bool(self._users(name))
@@ -97,7 +96,7 @@ class Access:
                 let_write(loop, True)
 
     def close(self, name: str) -> None:
-        with contextlib.suppress(NotFound), held(self._place, name) as record:
+        with contextlib.suppress(NotFound), held(self._place, name) as record, self._loops.gate(name):
             loop = self._device(name)
             if loop is not None:
                 let_write(loop, False)
@@ -128,14 +127,18 @@ class Access:
                 self._trace("setinfo record")
                 save(self._place, name, dataclasses.replace(record, info=text))
 
-    def leave_for_good(self, name: str, record: VolumeRecord) -> None:
-        """What `remove` asks first, holding the record. Raises InUse."""
+    @contextlib.contextmanager
+    def leaving(self, name: str, record: VolumeRecord) -> Iterator[None]:
+        """What `remove` does first, holding the record; nobody attaches it here meanwhile. Raises InUse."""
         others = sorted(set(record.holders) - {self._node})
         if others:
             raise InUse(f"volume {name} is to be removed, but {others[0]} has it open; stop its instance there first")
-        self._leave(name)
+        with self._loops.gate(name):
+            self._leave(name)
+            yield
 
     def _leave(self, name: str) -> None:
+        self._loops.forget(name)
         # Also those that a fence left on the file of before: they are this node's, and nobody will ask for them again.
         for loop in self._loops.named(name):
             if not self._loops.detach(name, loop):
@@ -174,8 +177,10 @@ class Access:
 
     def _clear_stale(self, name: str) -> None:
         """Devices of a file that had this name before, so that nothing reaches a later volume through them."""
+        self._loops.forget(name)
+        current = self._device(name)
         for loop in self._loops.named(name):
-            if not self._loops.detach(name, loop):
+            if loop != current and not self._loops.detach(name, loop):
                 logger.warning("volume=%s device=%s shows a file that was replaced, and is held", name, loop.path)
 
     def _users(self, name: str) -> Sequence[str]:

@@ -26,7 +26,7 @@ from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loops
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
-from snf_extstorage.refusals import refuse_other, refuse_smaller
+from snf_extstorage.refusals import refuse_other, refuse_resizing, refuse_smaller
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import (
     RUNNING,
@@ -38,7 +38,6 @@ from snf_extstorage.volume import (
     FromVolume,
     NotFound,
     Origin,
-    SizeRefused,
     SnapshotFacts,
     SnapshotName,
     Still,
@@ -48,7 +47,7 @@ from snf_extstorage.volume import (
 )
 from synnefo_light.files import read_bounded, write_atomic
 from synnefo_light.ganeti import VolumeName
-from synnefo_light.units import KIB, MIB, Bytes, human
+from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
     from synnefo_light.store.commit import Commit
@@ -93,30 +92,26 @@ class DirectoryVolumes:
                 return
             raise Exists(f"volume {source} is to become {name}, but there is one of that name")
         with held(self.place, old) as record:
-            if record.size != size:
-                raise SizeRefused(
-                    f"volume {source} has {human(record.size)}, and {name} is to have {human(size)}; ask for its size"
+            refuse_resizing(source, name, has=record.size, size=size)
+            with self._access.leaving(old, record):
+                self._trace("adopt record")
+                kept = VolumeRecord(
+                    uuid=uuid,
+                    size=size,
+                    origin=record.origin,
+                    map=record.map,
+                    generation=record.generation + 1,
+                    owed=record.owed,
+                    opened=True,
                 )
-            self._access.leave_for_good(old, record)
-            self._trace("adopt record")
-            kept = VolumeRecord(
-                uuid=uuid,
-                size=size,
-                origin=record.origin,
-                map=record.map,
-                generation=record.generation + 1,
-                owed=record.owed,
-                opened=True,
-            )
-            save(self.place, old, kept)
-            self._trace("adopt publish")
-            os.rename(self.place.folder("volumes", old), self.place.folder("volumes", name))
-            self.place.sync("volumes")
+                save(self.place, old, kept)
+                self._trace("adopt publish")
+                os.rename(self.place.folder("volumes", old), self.place.folder("volumes", name))
+                self.place.sync("volumes")
 
     def remove(self, name: VolumeName) -> None:
         try:
-            with held(self.place, name) as record:
-                self._access.leave_for_good(name, record)
+            with held(self.place, name) as record, self._access.leaving(name, record):
                 self._trace("remove publish")
                 self.place.discard("volumes", name)
         except NotFound:

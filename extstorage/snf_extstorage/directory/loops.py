@@ -4,13 +4,14 @@ Loop devices belong to a kernel, not to a node: nodes that share one (a lab of c
 ours carries a tag in `lo_file_name`, which loop(4) leaves to whoever sets it up, and one with another tag is not ours
 even if the file is the same. A map in /run makes finding quick; it is a hint and each answer is checked.
 
-    ATTACH  LOOP_CTL_GET_FREE ─► LOOP_CONFIGURE (commit point: file, tag, direct I/O in one call) ─► hint in /run
+    ATTACH  LOOP_CTL_GET_FREE ─► claim, shut ─► LOOP_CONFIGURE (commit point: file, tag, direct I/O) ─► hint in /run
     DETACH  LOOP_CLR_FD ─► still bound? somebody holds it: take back the "clear when closed", refuse
 
 A crash after the commit point leaves a device without a hint; the next attach or detach finds it by looking at all.
 
-Whether a device may be written (`let_write`) is kept by its number, not by what is behind it. We put that back before
-we give a number away; who takes a device from us with losetup(8) has to do so with `blockdev --setrw`.
+Whether a device may be written (`let_write`) is kept by its number, not by what is behind it. So a number is shut
+before anything is behind it, while we hold the claim (O_EXCL) without which nobody else can bind it; and it is let go
+open. A number that losetup(8) took from us stays shut until the next attach or detach of its volume (`forget`).
 """
 
 from __future__ import annotations
@@ -94,13 +95,41 @@ class Loops:
         return [loop for loop in dict.fromkeys(self._candidates(name)) if (s := _status(loop)) and s.tag == tag]
 
     def attach(self, name: str, fd: int) -> Loop:
-        """A new device on this open file. Raises EnvironmentFault."""
+        """A new device on this open file, which refuses writes until `let_write`. Raises EnvironmentFault."""
         for _ in range(_ROUNDS):
             loop = _free()
             if self._configure(name, loop, fd):
                 self._remember(name, loop)
                 return loop
         raise EnvironmentFault(f"no free loop device could be had for volume {name} in {_ROUNDS} attempts")
+
+    @contextlib.contextmanager
+    def gate(self, name: str) -> Iterator[None]:
+        """Hold what this node does with the devices of a volume, and whether they may be written. Blocks.
+
+        No other node ever waits for it: it is in /run, and goes with the process.
+        """
+        path = self._hints / f".gate-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        try:
+            self._hints.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise EnvironmentFault(f"{path}, which guards the devices of volume {name}: {e.strerror}") from e
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def forget(self, name: str) -> None:
+        """Let go of the number that we remember, if somebody else cleared the device: it would stay shut for them."""
+        loop = self._remembered(name)
+        with contextlib.suppress(OSError):
+            if loop is not None:
+                with _opened(loop, os.O_EXCL) as device:
+                    if not _is_bound(device):
+                        fcntl.ioctl(device, _BLKROSET, _INT.pack(0))
+                        os.unlink(self._hints / name)
 
     def move(self, name: str, loop: Loop, fd: int) -> bool:
         """Put a device of ours on another file; False if somebody holds it: then it is as it was."""
@@ -151,8 +180,15 @@ class Loops:
         _make_node(loop)
         info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, _DIRECT_IO, self._tag(name), b"", b"", 0, 0)
         try:
-            with _opened(loop) as device:
-                fcntl.ioctl(device, _LOOP_CONFIGURE, (_CONFIG_HEAD.pack(fd, 0) + info).ljust(_CONFIG_SIZE, b"\0"))
+            with _opened(loop, os.O_EXCL) as device:
+                if _is_bound(device):
+                    return False
+                fcntl.ioctl(device, _BLKROSET, _INT.pack(1))
+                try:
+                    fcntl.ioctl(device, _LOOP_CONFIGURE, (_CONFIG_HEAD.pack(fd, 0) + info).ljust(_CONFIG_SIZE, b"\0"))
+                except OSError:
+                    fcntl.ioctl(device, _BLKROSET, _INT.pack(0))
+                    raise
                 status = _parse(_read_info(device))
         except OSError as e:
             if e.errno in (errno.EBUSY, errno.ENXIO):
@@ -164,12 +200,16 @@ class Loops:
 
     def _candidates(self, name: str) -> list[Loop]:
         """The device that /run names first, then every one that is bound."""
-        found: list[Loop] = []
-        with contextlib.suppress(OSError, ValueError):
-            found.append(Loop(int((self._hints / name).read_text())))
+        remembered = self._remembered(name)
+        found = [remembered] if remembered is not None else []
         numbers = [int(name[4:]) for name in os.listdir(BLOCK) if name.startswith("loop")]
         found += [Loop(n) for n in sorted(numbers) if _bound(n)]
         return found
+
+    def _remembered(self, name: str) -> Loop | None:
+        with contextlib.suppress(OSError, ValueError):
+            return Loop(int((self._hints / name).read_text()))
+        return None
 
     def _remember(self, name: str, loop: Loop) -> None:
         """A hint need not be durable, and one that cannot be written costs the next call some milliseconds."""
@@ -203,8 +243,8 @@ def let_write(loop: Loop, allowed: bool) -> None:
 
 
 @contextlib.contextmanager
-def _opened(loop: Loop) -> Iterator[int]:
-    fd = os.open(loop.path, os.O_RDWR | os.O_CLOEXEC)
+def _opened(loop: Loop, flags: int = 0) -> Iterator[int]:
+    fd = os.open(loop.path, os.O_RDWR | os.O_CLOEXEC | flags)
     try:
         yield fd
     finally:
@@ -215,6 +255,16 @@ def _read_info(device: int) -> bytes:
     info = bytearray(_INFO.size)
     fcntl.ioctl(device, _LOOP_GET_STATUS64, info)
     return bytes(info)
+
+
+def _is_bound(device: int) -> bool:
+    try:
+        _read_info(device)
+    except OSError as e:
+        if e.errno == errno.ENXIO:
+            return False
+        raise
+    return True
 
 
 def _parse(info: bytes) -> _Status:

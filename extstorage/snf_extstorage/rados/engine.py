@@ -19,7 +19,7 @@ from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import ADOPTED, Kept, base_image
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.uri import render_uri
-from snf_extstorage.refusals import refuse_shrinking, refuse_smaller
+from snf_extstorage.refusals import refuse_resizing, refuse_shrinking, refuse_smaller
 from snf_extstorage.volume import (
     RUNNING,
     Attachment,
@@ -32,7 +32,6 @@ from snf_extstorage.volume import (
     NoSpace,
     NotFound,
     Origin,
-    SizeRefused,
     SnapshotFacts,
     SnapshotName,
     Still,
@@ -167,8 +166,7 @@ class RadosVolumes:
         self._refuse_users(source, old)
         with self._images.opened(source) as image:
             has = int(image.size())
-        if has != size:
-            raise SizeRefused(f"{source} has {human(has)}, and {name} is to have {human(size)}; ask for its size")
+        refuse_resizing(source, name, has=has, size=size)
 
     def remove(self, name: VolumeName) -> None:
         if self._krbd:

@@ -24,7 +24,7 @@ from synnefo_light.store.formats import Format
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.store import open_store
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site
+from tests.real.snf_extstorage.places import Site, write
 
 V, W = VolumeName("a.ext.disk0"), VolumeName("b.ext.disk0")
 SIZE = Bytes(9 * MIB)
@@ -142,6 +142,12 @@ def is_gone(node: Node) -> None:
     assert node.volumes._access._loops.named(V) == []
 
 
+def is_shut(node: Node) -> None:
+    device = node.volumes.attach(V).device
+    assert device is not None
+    assert not write(device, CONTENT[:4096])
+
+
 def adopt(node: Node) -> None:
     node.volumes.adopt(V, W, uuid="w", size=SIZE)
 
@@ -163,7 +169,7 @@ CASES: Final[dict[str, Case]] = {
         4,
     ),
     "snapshot": Case(made, snapshot_again, lambda n: n.volumes.snapshot_facts(next(iter(n.volumes.snapshots()))), 4),
-    "attach": Case(made, lambda n: n.volumes.attach(V), lambda n: n.volumes.attach(V), 2),
+    "attach": Case(made, lambda n: n.volumes.attach(V), is_shut, 2),
     "open": Case(made, lambda n: n.volumes.open(V, exclusive=True), holders("node1"), 1),
     "fence": Case(opened_elsewhere, lambda n: n.volumes.open(V, exclusive=True), holders("node1"), 4),
     "close": Case(opened, lambda n: n.volumes.close(V), holders(), 1),
@@ -244,6 +250,15 @@ def clear(site: Site) -> None:
     catalog = Node(site).catalog
     for named in list(catalog.listing()):
         catalog.remove(named.name)
+
+
+def test_a_device_is_shut_from_the_moment_that_it_is_there(site: Site) -> None:
+    """Killed between binding it and looking at who may write: nobody has attached it since."""
+    made(Node(site))
+    assert run_and_die(site, lambda n: n.volumes.attach(V), 1)
+    (loop,) = site.node()._access._loops.named(V)
+    assert not write(loop.path, b"X" * 4096)
+    assert content_of(Node(site), "volumes", V) == CONTENT
 
 
 def test_what_a_crash_leaves_is_swept_when_it_is_old(site: Site) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,6 +99,87 @@ def test_a_device_refuses_writes_until_its_node_opens_the_volume_and_after_it_cl
     node.close(V)
     assert not write(device, B)
     assert read(device) == A
+
+
+def is_shut(device: str) -> bool:
+    return subprocess.run(["blockdev", "--getro", device], check=True, capture_output=True).stdout == b"1\n"
+
+
+def test_attach_shuts_a_device_that_it_finds_and_that_its_node_may_not_write(site: Site) -> None:
+    """As one is found whose node came back after it was fenced, or that somebody opened by hand."""
+    node = site.node()
+    node.create(V, uuid=None, size=SIZE)
+    device = str(node.attach(V).device)
+    subprocess.run(["blockdev", "--setrw", device], check=True)
+    assert write(device, A)
+    assert node.attach(V).device == device
+    assert not write(device, B)
+    node.open(V, exclusive=True)
+    node.attach(V)
+    assert write(device, B)
+
+
+def test_two_attaches_at_the_same_time_get_the_same_device(site: Site) -> None:
+    node = site.node()
+    node.create(V, uuid=None, size=SIZE)
+    found: list[str | None] = []
+    second = threading.Thread(target=lambda: found.append(node.attach(V).device))
+
+    def other(step: str) -> None:
+        if step == "attach device":
+            second.start()
+            second.join(0.3)  # it comes to its end here, unless it waits for us
+
+    found.append(site.node(trace=other).attach(V).device)
+    second.join(10)
+    assert found[0] == found[1]
+    (line,) = loops_of(site)
+    assert line.split()[0] == found[0]
+
+
+def test_an_attach_while_another_closes_leaves_no_device_that_may_be_written(site: Site) -> None:
+    node = site.node()
+    node.create(V, uuid=None, size=SIZE)
+    device = str(node.attach(V).device)
+    node.open(V, exclusive=True)
+    attaching = threading.Thread(target=lambda: node.attach(V))
+
+    def other(step: str) -> None:
+        if step == "close record":  # the device is shut, the record says that it is ours still
+            attaching.start()
+            attaching.join(0.3)
+
+    site.node(trace=other).close(V)
+    attaching.join(10)
+    assert not write(device, A)
+
+
+def test_clearing_what_is_stale_leaves_the_device_of_the_file_that_is_there(site: Site) -> None:
+    node = site.node()
+    node.create(V, uuid=None, size=SIZE)
+    device = node.attach(V).device
+    node._access._clear_stale(V)
+    assert [line.split()[0] for line in loops_of(site)] == [device]
+    site.place.discard("volumes", V)
+    node.detach(V)
+    assert loops_of(site) == []
+
+
+@pytest.mark.parametrize("then", ["detach", "attach"])
+def test_a_number_that_was_taken_from_us_by_hand_can_be_written_again(site: Site, then: str) -> None:
+    node = site.node()
+    node.create(V, uuid=None, size=SIZE)
+    device = str(node.attach(V).device)
+    subprocess.run(["losetup", "--detach", device], check=True)
+    assert is_shut(device)  # this is what the kernel does
+    if then == "detach":
+        node.detach(V)
+        assert not is_shut(device)
+    else:
+        again = str(node.attach(V).device)
+        assert is_shut(device) == (again == device)
+        node.open(V, exclusive=True)
+        assert write(again, A)
 
 
 def test_a_clone_has_the_bytes_and_neither_changes_the_other(site: Site) -> None:
