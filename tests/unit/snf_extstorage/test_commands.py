@@ -5,35 +5,49 @@ from snf_extstorage.archipelago import PARAMETERS
 from snf_extstorage.catalog import Cut
 from snf_extstorage.commandline import COMMANDS, parse
 from snf_extstorage.commands import table
-from snf_extstorage.commands.snapshot import plan_cut
+from snf_extstorage.commands.snapshot import plan_cut, require_here
 from snf_extstorage.provider import render_parameters_list
 from snf_extstorage.settings import Settings
+from snf_extstorage.volume import InUse, VolumeFacts
 
 from synnefo_light import config
-from synnefo_light.errors import ConfigError, UsageError, UserError
+from synnefo_light.errors import ConfigError, UsageError
 from synnefo_light.ganeti import VolumeName
+from synnefo_light.units import Bytes
 from tests.unit.snf_extstorage.tree import ROOM
 
-DISKS = {0: VolumeName("a.ext.disk0"), 2: VolumeName("b.ext.disk2")}
+
+def disks(*numbers: int) -> dict[int, VolumeFacts]:
+    return {
+        number: VolumeFacts(
+            name=VolumeName(f"v.ext.disk{number}"),
+            uuid=None,
+            size=Bytes(1),
+            origin=None,
+            generation=0,
+            info="",
+            holders=("node2",) if number == 2 else (),
+            exclusive=False,
+            stored=None,
+            extents=None,
+        )
+        for number in numbers
+    }
 
 
-def test_a_cut_has_all_disks_or_the_one_that_was_named() -> None:
-    assert plan_cut("web1", "", DISKS, "golden") == [
-        Cut(volume=DISKS[0], name="golden"),
-        Cut(volume=DISKS[2], name="golden-disk2"),
+def test_the_disks_of_a_cut_get_names_of_their_own_and_a_single_one_the_name_itself() -> None:
+    assert plan_cut(disks(0, 2), "golden") == [
+        Cut(volume=VolumeName("v.ext.disk0"), name="golden"),
+        Cut(volume=VolumeName("v.ext.disk2"), name="golden-disk2"),
     ]
-    assert plan_cut("web1", "2", DISKS, "golden") == [Cut(volume=DISKS[2], name="golden")]
+    assert plan_cut(disks(2), "golden") == [Cut(volume=VolumeName("v.ext.disk2"), name="golden")]
 
 
-@pytest.mark.parametrize(("disk", "has"), [("1", "it has 0, 2"), ("x", "it has 0, 2"), ("-1", "it has 0, 2")])
-def test_a_disk_that_is_not_there_is_refused(disk: str, has: str) -> None:
-    with pytest.raises(UserError, match=has):
-        plan_cut("web1", disk, DISKS, "golden")
-
-
-def test_an_instance_without_volumes_is_refused() -> None:
-    with pytest.raises(UserError, match="no volume here belongs to the instance web2"):
-        plan_cut("web2", "", {}, "golden")
+def test_a_guest_that_another_node_has_is_not_cut_from_here() -> None:
+    require_here("web1", disks(0, 1).values(), "node1")
+    require_here("web1", disks(0, 2).values(), "node2")
+    with pytest.raises(InUse, match="open on node2, and this is node1; call `snf-store snapshot` on node2"):
+        require_here("web1", disks(0, 2).values(), "node1")
 
 
 @pytest.mark.parametrize("words", [[], ["nothing"], ["image"], ["image", "add", "x"], ["volume", "grow"]])

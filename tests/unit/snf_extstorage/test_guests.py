@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from snf_extstorage.guests import NotRunning, drive_of, instance_of, monitor, stopped, tell_size
+from snf_extstorage.guests import drive_of, instance_of, tell_size
+from snf_extstorage.monitor import NotRunning, monitor
 
 from synnefo_light.errors import PeerError, ProtocolError
+from tests.guest_sockets import Order, Qemu
 
 UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
-Answer = Callable[[dict[str, object]], object]
-GREETING = b'{"QMP": {"version": {}}}\r\n'
-
-
-class Qemu:
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "web1.qmp"
-        self.asked: list[dict[str, object]] = []
-        self.answer: Answer = lambda order: {"return": {}}
-        self.greeting = GREETING
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._server.bind(str(self.path))
-        self._server.listen(1)
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        connection, _ = self._server.accept()
-        with connection, connection.makefile("rwb") as file:
-            file.write(self.greeting)
-            file.flush()
-            for line in file:
-                order = json.loads(line)
-                self.asked.append(order)
-                file.write(b'{"event": "RTC_CHANGE"}\r\n' + json.dumps(self.answer(order)).encode() + b"\r\n")
-                file.flush()
-
-    def close(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as poke:  # in case nobody called
-            poke.settimeout(1)
-            poke.connect(str(self.path))
-        self._thread.join(5)
-        self._server.close()
 
 
 @pytest.fixture
@@ -73,7 +39,7 @@ def test_a_grown_disk_is_told_to_the_guest(qemu: Qemu, tmp_path: Path) -> None:
 
 
 def test_of_ganeti_3_1_the_node_is_resized(qemu: Qemu, tmp_path: Path) -> None:
-    def answer(order: dict[str, object]) -> object:
+    def answer(order: Order) -> object:
         named = order.get("arguments")
         if isinstance(named, dict) and "device" in named:
             return {"error": {"class": "DeviceNotFound", "desc": "Cannot find device"}}
@@ -105,27 +71,15 @@ def test_what_is_not_qemu_is_refused(qemu: Qemu, tmp_path: Path, greeting: bytes
 def test_a_silent_qemu_costs_no_more_than_the_limit(
     qemu: Qemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snf_extstorage.guests.LIMIT_S", 0.3)
+    monkeypatch.setattr("snf_extstorage.monitor.LIMIT_S", 0.3)
     qemu.greeting = b""
     with pytest.raises(PeerError, match="did not answer"), monitor("web1", sockets=tmp_path):
         pass
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_stopped_guest_always_goes_on(qemu: Qemu, tmp_path: Path, fails: bool) -> None:
-    qemu.answer = lambda order: {"return": {"running": True} if order["execute"] == "query-status" else {}}
-    try:
-        with stopped("web1", sockets=tmp_path):
-            assert qemu.asked[-1] == {"execute": "stop"}
-            if fails:
-                raise RuntimeError
-    except RuntimeError:
-        assert fails
-    assert qemu.asked[-1] == {"execute": "cont"}
-
-
-def test_a_guest_that_somebody_paused_stays_paused(qemu: Qemu, tmp_path: Path) -> None:
-    qemu.answer = lambda order: {"return": {"running": False} if order["execute"] == "query-status" else {}}
-    with stopped("web1", sockets=tmp_path):
-        pass
-    assert [order["execute"] for order in qemu.asked] == ["qmp_capabilities", "query-status"]
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
+    qemu: Qemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu.answer = lambda order: {"return": {"to": order["execute"]}}
+    with monitor("web1", sockets=tmp_path) as speaking:
+        assert speaking.execute("query-name") == {"to": "query-name"}

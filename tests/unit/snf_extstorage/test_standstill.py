@@ -1,0 +1,199 @@
+"""A guest that stands still for a cut: what it is told, and that it goes on whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from snf_extstorage.keeper import Keeper, keep
+from snf_extstorage.monitor import NotRunning
+from snf_extstorage.standstill import Standstill, Wish, let_go_forgotten
+
+from synnefo_light.errors import PeerError
+from synnefo_light.records import dump_json
+from tests.guest_sockets import Agent, Order, Qemu
+
+STOP = Wish(instance="web1", stop=True, freeze=False)
+FREEZE = Wish(instance="web1", stop=False, freeze=True)
+BOTH = Wish(instance="web1", stop=True, freeze=True)
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[Qemu]:
+    made = Qemu(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    made = Agent(tmp_path)
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def kept(folder: Path, *, limit_s: float = 10.0) -> Iterator[Keeper]:
+    """A keeper in a thread: the process around it is tried with the real command."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def live() -> None:
+        with theirs:
+            keep(theirs, notes=folder / "notes", sockets=folder, limit_s=limit_s)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with ours:
+            yield Keeper(ours, notes=folder / "notes", sockets=folder)
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def notes(folder: Path) -> list[str]:
+    found = folder / "notes"
+    return [path.name for path in found.iterdir()] if found.exists() else []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stopped_guest_goes_on_after_the_cut_and_after_a_failure(qemu: Qemu, tmp_path: Path, fails: bool) -> None:
+    with contextlib.suppress(RuntimeError), kept(tmp_path) as keeper, keeper.standing(STOP):
+        assert (qemu.status, notes(tmp_path)) == ("paused", ["web1"])
+        if fails:
+            raise RuntimeError
+    assert (qemu.status, notes(tmp_path)) == ("running", [])
+    assert qemu.commands[:4] == ["qmp_capabilities", "query-status", "query-migrate", "stop"]
+    assert qemu.commands[-1] == "cont"
+
+
+def test_a_guest_whose_cut_takes_too_long_goes_on_and_the_cut_is_none(qemu: Qemu, tmp_path: Path) -> None:
+    went_on = threading.Event()
+
+    def answer(order: Order) -> object:
+        answered = qemu.behave(order)
+        if order["execute"] == "cont":
+            went_on.set()
+        return answered
+
+    qemu.answer = answer
+    with (
+        pytest.raises(PeerError, match="took more than"),
+        kept(tmp_path, limit_s=0.2) as keeper,
+        keeper.standing(STOP),
+    ):
+        assert went_on.wait(10)
+    assert qemu.status == "running"
+
+
+def test_a_guest_that_somebody_paused_stays_paused_and_is_not_frozen(qemu: Qemu, agent: Agent, tmp_path: Path) -> None:
+    qemu.status = "paused"
+    with kept(tmp_path) as keeper, keeper.standing(BOTH):
+        assert not keeper.stood.stopped
+    assert qemu.commands == ["qmp_capabilities", "query-status", "query-migrate"]
+    assert agent.commands == []
+
+
+def test_a_guest_that_was_migrated_away_while_it_stood_still_does_not_go_on_here(qemu: Qemu, tmp_path: Path) -> None:
+    with kept(tmp_path) as keeper, keeper.standing(STOP):
+        qemu.status = "postmigrate"
+    assert "cont" not in qemu.commands
+
+
+@pytest.mark.parametrize(
+    ("status", "migration"),
+    [("running", {"status": "active"}), ("inmigrate", {}), ("postmigrate", {"status": "completed"})],
+)
+def test_a_guest_that_is_being_migrated_is_left_alone(
+    qemu: Qemu, tmp_path: Path, status: str, migration: dict[str, object]
+) -> None:
+    qemu.status, qemu.migration = status, migration
+    with kept(tmp_path) as keeper, pytest.raises(PeerError, match="migrated"), keeper.standing(STOP):
+        pytest.fail("it stood still")
+    assert "stop" not in qemu.commands
+
+
+def test_who_does_not_run_here_is_told_apart(tmp_path: Path) -> None:
+    with kept(tmp_path) as keeper, pytest.raises(NotRunning), keeper.standing(STOP):
+        pytest.fail("it stood still")
+
+
+def test_file_systems_are_frozen_before_the_processors_stop_and_thawed_after_they_go_on(
+    qemu: Qemu, agent: Agent, tmp_path: Path
+) -> None:
+    seen: list[object] = []
+
+    def note(player: Qemu | Agent) -> None:
+        def answer(order: Order) -> object:
+            seen.append(order["execute"])
+            return player.behave(order)
+
+        player.answer = answer
+
+    note(qemu)
+    note(agent)
+    with kept(tmp_path) as keeper, keeper.standing(BOTH):
+        seen.append("cut")
+    acts = ["guest-fsfreeze-freeze", "stop", "cut", "cont", "guest-fsfreeze-thaw"]
+    assert [one for one in seen if one in acts] == acts
+    assert (keeper.stood.frozen, keeper.went.thawed, keeper.stood.unfrozen) == (3, 3, "")
+
+
+def test_without_an_agent_the_cut_is_made_and_the_reason_told(
+    qemu: Qemu, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snf_extstorage.standstill.PRESENCE_S", 0.2)
+    agent.alive = False
+    with kept(tmp_path) as keeper, keeper.standing(FREEZE):
+        pass
+    assert "did not answer within 0.2 s" in keeper.stood.unfrozen
+    assert qemu.status == "running"
+
+
+def test_an_agent_that_refuses_is_told_of_and_thawed_all_the_same(qemu: Qemu, agent: Agent, tmp_path: Path) -> None:
+    refusal = {"error": {"class": "GenericError", "desc": "failed to freeze /x"}}
+    agent.answer = lambda o: refusal if o["execute"] == "guest-fsfreeze-freeze" else agent.behave(o)
+    with kept(tmp_path) as keeper, keeper.standing(FREEZE):
+        pass
+    assert "failed to freeze /x" in keeper.stood.unfrozen
+    assert agent.commands[-1] == "guest-fsfreeze-thaw"
+
+
+def test_an_agent_that_freezes_for_too_long_is_thawed_when_it_answers_again(
+    qemu: Qemu, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snf_extstorage.agent.FREEZE_S", 0.3)
+    agent.answer = lambda o: None if o["execute"] == "guest-fsfreeze-freeze" else agent.behave(o)
+    agent.frozen = 3
+    with kept(tmp_path) as keeper, keeper.standing(FREEZE):
+        assert "did not answer" in keeper.stood.unfrozen
+    assert agent.frozen == 0
+    assert notes(tmp_path) == []
+
+
+def test_what_two_killed_processes_left_goes_on_with_the_next_upkeep(qemu: Qemu, agent: Agent, tmp_path: Path) -> None:
+    standstill = Standstill(BOTH, notes=tmp_path / "notes", sockets=tmp_path)
+    standstill.begin()
+    note = tmp_path / "notes" / "web1"
+    with open(note) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert list(let_go_forgotten(tmp_path / "notes", sockets=tmp_path)) == []  # somebody minds it
+    standstill.end()
+    qemu.status, agent.frozen = "paused", 3
+    note.write_bytes(dump_json(BOTH))
+    assert [text.split()[0] for text in let_go_forgotten(tmp_path / "notes", sockets=tmp_path)] == ["web1"]
+    assert (qemu.status, agent.frozen, notes(tmp_path)) == ("running", 0, [])
+
+
+def test_two_cuts_of_one_instance_do_not_let_go_each_other(qemu: Qemu, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    with open(tmp_path / "notes" / "web1", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with kept(tmp_path) as keeper, pytest.raises(PeerError, match="another cut"), keeper.standing(STOP):
+            pytest.fail("it stood still")
+    assert "cont" not in qemu.commands
