@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from snf_extstorage.rados.images import Images
-from snf_extstorage.rados.kept import Kept, base_image
+from snf_extstorage.rados.kept import Beat, Kept, base_image
 from snf_extstorage.rados.record import SnapshotRecord
 from snf_extstorage.volume import Extent
 from synnefo_light.ceph import CephFault
@@ -28,12 +28,12 @@ BLOCK_LIMIT_S: Final = 90.0
 CHAIN_LIMIT: Final = 64
 
 
-def compose(images: Images, content: Map, name: str) -> None:
+def compose(images: Images, content: Map, name: str, beat: Beat) -> None:
     """An image of a map's bytes; what the map has no block for stays unwritten."""
-    _fill(images, name, content.size, ((index, content.read(index)) for index, _ in content.blocks()))
+    _fill(images, name, content.size, ((index, content.read(index)) for index, _ in content.blocks()), beat)
 
 
-def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, bytes]]) -> None:
+def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, bytes]], beat: Beat) -> None:
     """Make an image of these blocks; its snapshot comes last."""
     from synnefo_light.store.identity import BLOCK_SIZE
 
@@ -41,6 +41,7 @@ def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, byte
     with images.opened(name, read_only=False) as image, ThreadPoolExecutor(WIDTH) as threads:
         writing: list[Future[int]] = []
         for index, data in blocks:
+            beat()
             writing.append(threads.submit(image.write, data, index * BLOCK_SIZE))
             if len(writing) >= WIDTH:
                 _finish(images, writing.pop(0), name)
@@ -68,7 +69,7 @@ def register(kept: Kept, bases: Images, source: int, size: int, into: Commit) ->
                 raise UserError(f"the file changed at byte {index * BLOCK_SIZE} while it was made an image; try again")
             yield index, data
 
-    kept.make_base(made, size, lambda name: _fill(bases, name, size, blocks()))
+    kept.make_base(made, size, lambda name, beat: _fill(bases, name, size, blocks(), beat))
     return made
 
 
@@ -86,7 +87,7 @@ def commit(kept: Kept, source: SnapshotRecord, into: Commit, since: MapId | None
     return into.finish()
 
 
-def copy(kept: Kept, source: SnapshotRecord, name: str) -> None:
+def copy(kept: Kept, source: SnapshotRecord, name: str, beat: Beat) -> None:
     """An image with a snapshot's bytes, for a snapshot that RBD cannot clone."""
     from synnefo_light.store.identity import BLOCK_SIZE, is_hole
 
@@ -94,6 +95,7 @@ def copy(kept: Kept, source: SnapshotRecord, name: str) -> None:
     images.create(name, source.size)
     with images.opened(name, read_only=False) as image, ThreadPoolExecutor(WIDTH) as threads:
         for index, data in _blocks(kept, source, None, threads):
+            beat()
             if not is_hole(data):
                 _finish(images, threads.submit(image.write, data, index * BLOCK_SIZE), name)
         images.ask(f"flush {name}", image.flush)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from snf_extstorage.rados import contents, fence, mapping, snapshots
+from snf_extstorage.rados import contents, fence, mapping, snapshots, upkeep
 from snf_extstorage.rados.images import Client, Images
-from snf_extstorage.rados.kept import ADOPTED, Kept, base_image
+from snf_extstorage.rados.kept import ADOPTED, OF_VOLUME, Beat, Kept, base_image, clones_snapshot
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.uri import render_uri
 from snf_extstorage.refusals import refuse_resizing, refuse_shrinking, refuse_smaller
@@ -65,7 +65,7 @@ class _Source:
     size: int
     map: str | None
     shown: str
-    fill: Callable[[], None]
+    fill: Callable[[Beat], None]
 
 
 class RadosVolumes:
@@ -105,14 +105,12 @@ class RadosVolumes:
         self._require_usable(name)
         self._require_space()
         wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin="zeros", map=None)
-        self._kept.make_volume(name, wanted, lambda: self._images.create(name, size))
+        self._kept.make_volume(name, wanted, lambda beat: self._images.create(name, size))
 
     def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         self._require_usable(name)
         self._require_space()
-        with contextlib.ExitStack() as undo:
-            source = self._source(origin, name, undo)
-            self._clone(source, name, uuid=uuid, size=size)
+        self._clone(self._source(origin, name), name, uuid=uuid, size=size)
 
     def clone_image(self, image: str, snapshot: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """As `clone`, from a snapshot of an image that need not be ours. Raises NotFound."""
@@ -125,14 +123,14 @@ class RadosVolumes:
             raise NotFound(f"there is no {shown} in pool {self._images.place}, which volume {name} is to begin as")
         with self._images.opened(image, number=number) as found:
             has = int(found.size())
-        source = _Source(size=has, map=None, shown=shown, fill=lambda: self._images.clone(image, snapshot, name))
+        source = _Source(size=has, map=None, shown=shown, fill=lambda beat: self._images.clone(image, snapshot, name))
         self._clone(source, name, uuid=uuid, size=size)
 
     def _clone(self, source: _Source, name: VolumeName, *, uuid: str | None, size: int) -> None:
         refuse_smaller(name, size, origin=source.shown, has=source.size)
 
-        def fill() -> None:
-            source.fill()
+        def fill(beat: Beat) -> None:
+            source.fill(beat)
             self._images.resize(name, size)
 
         wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin=source.shown, map=source.map)
@@ -151,7 +149,7 @@ class RadosVolumes:
         elif (found.uuid, found.size) != (uuid, size):
             raise Exists(f"{source} is to become volume {name}, but there is one of that name")
         if found is None or found.state != "ready":
-            self._kept.make_volume(name, wanted, lambda: self._rename(source, name))
+            self._kept.make_volume(name, wanted, lambda beat: self._rename(source, name))
         if old is not None:
             self._kept.volumes.swap(source, old, None)
 
@@ -190,8 +188,8 @@ class RadosVolumes:
                     raise InUse(f"volume {name} is to go, but {clients[0].address} has it open; stop who uses it")
                 time.sleep(1)
 
-    def _source(self, origin: Origin, name: str, undo: contextlib.ExitStack) -> _Source:
-        """What `name` is to begin as; `undo` gets what is to be done when it is made. Raises NotFound."""
+    def _source(self, origin: Origin, name: str) -> _Source:
+        """What `name` is to begin as. Raises NotFound."""
         images = self._images
         match origin:
             case FromBase(map=map):
@@ -199,13 +197,15 @@ class RadosVolumes:
                 if base is None or base.state != "ready":
                     raise NotFound(f"there is no base of map {map} in pool {images.place}")
                 image, at = base_image(map), contents.BASE_SNAPSHOT
-                return _Source(size=base.size, map=map, shown=f"map {map}", fill=lambda: images.clone(image, at, name))
+                return _Source(
+                    size=base.size, map=map, shown=f"map {map}", fill=lambda beat: images.clone(image, at, name)
+                )
             case FromSnapshot(snapshot=snapshot):
                 image, at, kept = snapshots.clone_source(self._kept, snapshot)
 
-                def fill() -> None:
+                def fill(beat: Beat) -> None:
                     if kept.group:
-                        contents.copy(self._kept, kept, name)
+                        contents.copy(self._kept, kept, name, beat)
                     else:
                         images.clone(image, at, name)
 
@@ -215,22 +215,21 @@ class RadosVolumes:
                 return _Source(
                     size=record.size,
                     map=record.map,
-                    shown=f"volume {volume}",
-                    fill=lambda: self._clone_volume(volume, name, undo),
+                    shown=f"{OF_VOLUME}{volume}",
+                    fill=lambda beat: self._clone_volume(volume, name),
                 )
 
-    def _clone_volume(self, volume: str, name: str, undo: contextlib.ExitStack) -> None:
-        at = f"clone.{name}"
-        with self._images.opened(volume, read_only=False) as image:
-            self._images.drop_snapshot(image, at)  # of a clone that died
-            self._images.take_snapshot(image, at)
-        undo.callback(self._drop_clones_snapshot, volume, at)
-        self._images.clone(volume, at, name)
-
-    def _drop_clones_snapshot(self, volume: str, at: str) -> None:
-        """The clone keeps what it needs of it."""
+    def _clone_volume(self, volume: str, name: str) -> None:
+        """Whoever throws the clone away, half made, drops the snapshot too; whole, it needs it no more."""
+        at = clones_snapshot(name)
         with self._images.opened(volume, read_only=False) as image:
             self._images.drop_snapshot(image, at)
+            self._trace("clone snapshot")
+            self._images.take_snapshot(image, at)
+        self._trace("clone image")
+        self._images.clone(volume, at, name)
+        self._trace("clone forget")
+        self._kept.drop_clones_snapshot(volume, name)
 
     # --- snapshots, and the store
 
@@ -257,7 +256,9 @@ class RadosVolumes:
 
     def compose(self, content: Map) -> None:
         self._require_space()
-        self._kept.make_base(content.id, content.size, lambda name: contents.compose(self._bases, content, name))
+        self._kept.make_base(
+            content.id, content.size, lambda name, beat: contents.compose(self._bases, content, name, beat)
+        )
 
     def register(self, source: int, size: Bytes, into: Commit) -> MapId:
         self._require_space()
@@ -384,13 +385,10 @@ class RadosVolumes:
         return time.time() - (base.made_s if base is not None else self._kept.snapshot(name).made_s)
 
     def sweep(self) -> list[str]:
-        return [
-            *snapshots.sweep(self._kept, older_than_s=LEFT_S),
-            *self._kept.sweep(older_than_s=LEFT_S),
-        ]
+        return upkeep.sweep(self._kept, older_than_s=LEFT_S)
 
     def check(self) -> Iterator[str]:
-        return self._kept.check()
+        return upkeep.check(self._kept)
 
     # --- parts
 

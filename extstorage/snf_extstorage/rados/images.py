@@ -234,6 +234,17 @@ class Images:
             raise
         return {name: self._of_group(name, group) for name in names}
 
+    def group_of(self, image: Any) -> str:
+        """Name of the group that an open image is in; "": none."""
+        return self.ask("tell the group", lambda: str(image.group()["name"]))
+
+    def leave_group(self, group: str, name: str) -> None:
+        with contextlib.suppress(NotFound):
+            self.ask(
+                f"take {name} out of the group {group}",
+                lambda: self._rbd.Group(self.io, group).remove_image(self.io, name),
+            )
+
     def drop_cut(self, group: str) -> None:
         """Succeeds when it is gone."""
         rbd = self._rbd

@@ -4,11 +4,12 @@
 
 Making: 1 record (making), 2 the image, 3 record (ready): the commit point. Removing: 1 record (removing): the commit
 point, 2 the image, 3 no record. Died in between: the record says what was going on, and whoever calls the same again
-throws away what is half there, or goes on removing. What has no record is not ours and is never touched.
+throws away what is half there, or goes on removing. What has no record is not ours and is never touched. Whoever takes
+long to make something says now and then that it lives (`Beat`), so that `upkeep.py` does not take it for dead.
 
 An image that is removed while clones or snapshots need it gets the name `gone.ID`: with snapshots of ours it stays
 under that name until the last is dropped, otherwise it goes to RBD's trash, from where it is purged once no clone
-needs it any more.
+needs it any more. Died between the two: `upkeep.py` moves it there.
 """
 
 from __future__ import annotations
@@ -16,20 +17,56 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from snf_extstorage.rados.images import Images
 from snf_extstorage.rados.record import BaseRecord, SnapshotRecord, Table, VolumeRecord
 from snf_extstorage.refusals import refuse_other
 from snf_extstorage.volume import Exists, InUse, NotFound, Trace
+from synnefo_light.ceph import CephFault
+from synnefo_light.errors import Error
 from synnefo_light.store.rados_objects import Objects
 
 GONE: Final = "gone."
-#: How the origin of a volume begins that had another name before.
+#: How the origin of a volume begins that had another name before, and of one that is a clone of a volume.
 ADOPTED: Final = "adopted from "
+OF_VOLUME: Final = "volume "
 ATTEMPTS: Final = 20
+#: Much less than what `upkeep.py` takes for dead.
+BEAT_S: Final = 300.0
+
+#: Called by what fills an image after each of its steps, none of which takes long.
+Beat = Callable[[], None]
+R = TypeVar("R", VolumeRecord, BaseRecord)
+
+
+class _Making(Generic[R]):
+    """A thing that is being made, by us."""
+
+    def __init__(self, table: Table[R], name: str, record: R) -> None:
+        self._table: Table[R] = table
+        self._name = name
+        self._record: R = record
+
+    def beat(self) -> None:
+        """Raises InUse when it was taken from us."""
+        now = int(time.time())
+        if now - self._record.made_s >= BEAT_S:
+            self._swap(replace(self._record, made_s=now))
+
+    def publish(self) -> None:
+        """The commit point. Its age begins now. Raises InUse when it was taken from us."""
+        self._swap(replace(self._record, state="ready", attempt="", made_s=int(time.time())))
+
+    def give_up(self) -> None:
+        self._table.swap(self._name, self._record, None)
+
+    def _swap(self, new: R) -> None:
+        if not self._table.swap(self._name, self._record, new):
+            raise InUse(f"{self._name} was made or removed by another process meanwhile; try again later")
+        self._record = new
 
 
 class Kept:
@@ -70,7 +107,7 @@ class Kept:
 
     # --- making
 
-    def make_volume(self, name: str, wanted: VolumeRecord, fill: Callable[[], None]) -> None:
+    def make_volume(self, name: str, wanted: VolumeRecord, fill: Callable[[Beat], None]) -> None:
         """`fill` makes the image `name`. One as wanted that was never opened stays. Raises Exists, InUse."""
         found = self.volumes.get(name)
         if found is not None and found.state == "removing":
@@ -83,22 +120,24 @@ class Kept:
             self._require_no_image(name)
         elif found.origin.startswith(ADOPTED) and found.origin != wanted.origin:
             raise Exists(f"volume {name} is to be made, but it was being {found.origin}; finish that, or remove it")
-        wanted = replace(wanted, made_s=int(time.time()))
-        making = replace(wanted, state="making", attempt=secrets.token_hex(8))
+        record = replace(wanted, state="making", attempt=secrets.token_hex(8), made_s=int(time.time()))
         self.trace("create record")
-        if not self.volumes.swap(name, found, making):
+        if not self.volumes.swap(name, found, record):
             raise InUse(f"volume {name} is being made by another process; try again later")
-        # What was adopted is not ours to throw away.
-        if found is not None and not found.origin.startswith(ADOPTED):
-            self.dispose(name)
+        making = _Making(self.volumes, name, record)
+        if found is not None:
+            self._throw_away_half(name, found)
         self.trace("create image")
-        fill()
+        try:
+            fill(making.beat)
+        except Error as e:
+            self._give_up(making, lambda: self._throw_away_half(name, record), e)
+            raise
         self.trace("create publish")
-        if not self.volumes.swap(name, making, replace(wanted, state="ready", attempt="")):
-            raise InUse(f"volume {name} was made by another process meanwhile; try again later")
+        making.publish()
         self.trace("create done")
 
-    def make_base(self, key: str, size: int, fill: Callable[[str], None]) -> None:
+    def make_base(self, key: str, size: int, fill: Callable[[str, Beat], None]) -> None:
         """`fill` makes the image it is given the name of, with its snapshot. One that is ready stays."""
         found = self.bases.get(key)
         if found is not None and found.state == "ready":
@@ -106,18 +145,47 @@ class Kept:
         name = base_image(key)
         if found is None:
             self._require_no_image(name)
-        making = BaseRecord(state="making", size=size, attempt=secrets.token_hex(8), made_s=int(time.time()))
+        record = BaseRecord(state="making", size=size, attempt=secrets.token_hex(8), made_s=int(time.time()))
         self.trace("compose record")
-        if not self.bases.swap(key, found, making):
+        if not self.bases.swap(key, found, record):
             raise InUse(f"the base of map {key} is being made or removed by another process; try again later")
+        making = _Making(self.bases, key, record)
         if found is not None:
             self.dispose(name)
         self.trace("compose image")
-        fill(name)
+        try:
+            fill(name, making.beat)
+        except Error as e:
+            self._give_up(making, lambda: self.dispose(name), e)
+            raise
         self.trace("compose publish")
-        if not self.bases.swap(key, making, replace(making, state="ready", attempt="")):
-            raise InUse(f"the base of map {key} was made by another process meanwhile; try again later")
+        making.publish()
         self.trace("compose done")
+
+    def _give_up(self, making: _Making[R], throw_away: Callable[[], None], why: Error) -> None:
+        """Leave nothing half made, unless Ceph does not answer, or the image is somebody else's."""
+        if isinstance(why, CephFault):
+            return
+        with contextlib.suppress(Error):
+            if not isinstance(why, Exists):
+                throw_away()
+            making.give_up()
+
+    def _throw_away_half(self, name: str, record: VolumeRecord) -> None:
+        """What was adopted is not ours to throw away."""
+        if not record.origin.startswith(ADOPTED):
+            self._throw_away(name, record)
+
+    def _throw_away(self, name: str, record: VolumeRecord) -> None:
+        """The image, and what was made for it in the volume that it is a clone of."""
+        self.dispose(name)
+        if record.origin.startswith(OF_VOLUME):
+            self.drop_clones_snapshot(record.origin.removeprefix(OF_VOLUME), name)
+
+    def drop_clones_snapshot(self, volume: str, name: str) -> None:
+        """The clone `name` keeps what it needs of it. Succeeds when it, or the volume, is gone."""
+        with contextlib.suppress(NotFound), self.images.opened(volume, read_only=False) as image:
+            self.images.drop_snapshot(image, clones_snapshot(name))
 
     def _require_no_image(self, name: str) -> None:
         with contextlib.suppress(NotFound), self.images.opened(name):
@@ -139,7 +207,8 @@ class Kept:
 
     def finish_removing(self, name: str, found: VolumeRecord) -> None:
         self.trace("remove image")
-        self.dispose(name)
+        if self.volumes.get(name) == found:
+            self._throw_away(name, found)
         self.trace("remove done")
         self.volumes.swap(name, found, None)
         self.images.empty_trash(prefix=GONE)
@@ -153,68 +222,42 @@ class Kept:
         if found.state != "removing" and not self.bases.swap(key, found, gone):
             raise InUse(f"the base of map {key} was changed by another process while it was to be removed; try again")
         self.trace("remove image")
-        self.dispose(base_image(key))
+        if self.bases.get(key) == gone:
+            self.dispose(base_image(key))
         self.trace("remove done")
         self.bases.swap(key, gone, None)
 
-    # --- looking after
-
-    def sweep(self, *, older_than_s: float) -> list[str]:
-        """Throw away what was being made, and finish removing what was being removed, by who died so long ago."""
-        before = time.time() - older_than_s
-        gone: list[str] = []
-        for name, volume in list(self.volumes.items()):
-            if volume.state != "ready" and volume.made_s < before and not volume.origin.startswith(ADOPTED):
-                self.remove_volume(name, volume)
-                gone.append(f"volume {name}")
-        for key, base in list(self.bases.items()):
-            if base.state != "ready" and base.made_s < before:
-                self.remove_base(key)
-                gone.append(f"base of map {key}")
-        emptied = self.images.empty_trash(prefix=GONE)
-        return gone + ([f"{emptied} images that no clone needed any more"] if emptied else [])
-
-    def check(self) -> Iterator[str]:
-        """A sentence for each record without its image, and for each thing half made."""
-        there = set(self.images.names())
-        for name, volume in self.volumes.items():
-            if volume.state != "ready":
-                yield f"volume {name} is half made or half removed; creating or removing it again finishes that"
-            elif name not in there:
-                yield f"volume {name} has a record and no image in pool {self.images.place}"
-        for key, base in self.bases.items():
-            if base.state == "ready" and base_image(key) not in there:
-                yield f"the base of map {key} has a record and no image in pool {self.images.place}"
-        for name, snapshot in self.snapshots.items():
-            if snapshot.state == "ready":
-                try:
-                    with self.images.opened(image=snapshot.image, number=snapshot.number):
-                        pass
-                except NotFound:
-                    yield f"snapshot {name} has a record, and its image has no such snapshot"
-
     def dispose(self, name: str) -> None:
         """Give the image's name free: it is removed, or kept apart for who still needs it. Absent is fine."""
-        try:
+        with contextlib.suppress(NotFound):
             with self.images.opened(name, read_only=False) as image:
                 identity = str(image.id())
-                needed = {record.number for _, record in self.snapshots.items() if record.image == identity}
+                needed = self.snapshots_of(identity)
                 self._drop_unneeded(image, needed)
-        except NotFound:
-            return
-        if not needed and self.images.remove(name):
-            return
-        kept = f"{GONE}{identity}"
-        if name != kept:
-            self.images.rename(name, kept)
-        if not needed:
-            self.images.discard(kept)
+            if not needed and self.images.remove(name):
+                return
+            kept = f"{GONE}{identity}"
+            if name != kept:
+                self.images.rename(name, kept)
+            self.trace("dispose renamed")
+            if not needed:
+                self.images.discard(kept)
 
-    def _drop_unneeded(self, image: Any, needed: set[int]) -> None:
-        for snapshot, number in self.images.user_snapshots(image).items():
-            if number not in needed:
+    def snapshots_of(self, identity: str) -> set[str]:
+        """Names of our snapshots of an image, also of those that are being made, and all that cannot be read."""
+        found = {name for name, record in self.snapshots.items() if record.image == identity}
+        return found | {name for name, _ in self.snapshots.damaged()}
+
+    def _drop_unneeded(self, image: Any, needed: set[str]) -> None:
+        for snapshot in self.images.user_snapshots(image):
+            if snapshot not in needed:
                 self.images.drop_snapshot(image, snapshot)
 
 
 def base_image(key: str) -> str:
     return f"base.{key}"
+
+
+def clones_snapshot(name: str) -> str:
+    """What a volume is frozen as for a moment, to clone it as `name`."""
+    return f"clone.{name}"

@@ -1,21 +1,33 @@
 """What the engine writes down about volumes, snapshots and bases, and how it changes that: by compare and swap.
 
-One object each, `snf.volumes`, `snf.snapshots` and `snf.bases`, in the pool of the images: an omap of name to a line of
-JSON. A swap compares the whole line in the same operation that writes the new one, so of two nodes that change a
-record at once one sees that the other was faster. RBD's own metadata of an image has no such operation.
+One object each, `snf.volumes`, `snf.snapshots` and `snf.bases`, in the pool of the images: an omap of name to a line
+
+    1 CHECKSUM JSON          version, the first 32 digits of a SHA-256 over "TABLE/NAME JSON", the record in ASCII
+
+A swap compares the whole line in the same operation that writes the new one, so of two nodes that change a record at
+once one sees that the other was faster. RBD's own metadata of an image has no such operation.
+
+A line that this program would not write as it is stands for a damaged record: it is refused by name, told by `check`,
+and whatever it may refer to stays.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
 from synnefo_light.errors import EnvironmentFault
-from synnefo_light.records import RecordError, dump_json, parse_json
+from synnefo_light.log import escape
+from synnefo_light.records import RecordError, parse_json, plain
 from synnefo_light.store.rados_objects import Objects
 
 LIMIT: Final = 16 << 10
+VERSION: Final = 1
+_DIGITS: Final = 32
 
 #: making: the image is not whole yet; removing: it is on its way out. Both are ours to finish, whoever began it.
 State = Literal["making", "ready", "removing"]
@@ -58,7 +70,53 @@ class BaseRecord:
     made_s: int = 0
 
 
-R = TypeVar("R", VolumeRecord, SnapshotRecord, BaseRecord)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceRecord:
+    """Where a disk of the provider `rados` is and how it is used, as its parameters said when it was made."""
+
+    pool: str
+    namespace: str
+    user: str
+    fence: bool
+    data_pool: str | None
+    features: int | None
+    object_size: int | None
+
+
+class DamagedRecord(EnvironmentFault):
+    """A record that cannot be read: damaged, or of a newer release."""
+
+
+R = TypeVar("R", VolumeRecord, SnapshotRecord, BaseRecord, PlaceRecord)
+
+
+def render_line(record: VolumeRecord | SnapshotRecord | BaseRecord | PlaceRecord, *, place: str) -> str:
+    """`place`: TABLE/NAME."""
+    text = json.dumps(plain(record), sort_keys=True, separators=(",", ":"))
+    return f"{VERSION} {_checksum(text, place)} {text}"
+
+
+def parse_line(line: str, of: type[R], *, place: str) -> R:
+    """Raises DamagedRecord, also for a record of a newer release, and for one that was written for another place."""
+    version, _, rest = line.partition(" ")
+    if version.isascii() and version.isdigit() and int(version) > VERSION:
+        raise DamagedRecord(
+            f"the record {place} has version {version}, and this release reads {VERSION}; use the newer one here too"
+        )
+    checksum, _, text = rest.partition(" ")
+    if version != str(VERSION) or checksum != _checksum(text, place):
+        raise DamagedRecord(
+            f"the record {place} is damaged: it begins {escape(line[:40])!r}, and its checksum is wrong"
+        )
+    try:
+        record: R = parse_json(text.encode(), of, limit=LIMIT)
+    except RecordError as e:
+        raise DamagedRecord(f"the record {place} is none of this release: {e}") from None
+    return record
+
+
+def _checksum(text: str, place: str) -> str:
+    return hashlib.sha256(f"{place} {text}".encode()).hexdigest()[:_DIGITS]
 
 
 class Table(Generic[R]):
@@ -70,25 +128,44 @@ class Table(Generic[R]):
         self._of: type[R] = of
 
     def get(self, key: str) -> R | None:
-        """Raises EnvironmentFault for a record that this program did not write."""
+        """Raises DamagedRecord."""
         line = self._objects.read_entry(self._name, key)
         return self._parsed(key, line) if line else None
 
     def swap(self, key: str, old: R | None, new: R | None) -> bool:
         """Replace what `get` returned; None: no record. False when it is another by now, and nothing was done."""
-        before = dump_json(old).decode() if old else ""
+        before = self._line(key, old) if old else ""
         if new is None:
             return self._objects.remove_entry(self._name, key, value=before)
-        return self._objects.swap_entry(self._name, key, dump_json(new).decode(), value=before)
+        return self._objects.swap_entry(self._name, key, self._line(key, new), value=before)
 
     def items(self) -> Iterator[tuple[str, R]]:
-        for page in self._objects.entries(self._name):
-            for key, line in page:
+        """All that can be read; see `damaged` for the others."""
+        for key, line in self._lines():
+            with contextlib.suppress(DamagedRecord):
                 yield key, self._parsed(key, line)
 
+    def damaged(self) -> Iterator[tuple[str, DamagedRecord]]:
+        for key, line in self._lines():
+            try:
+                self._parsed(key, line)
+            except DamagedRecord as e:
+                yield key, e
+
+    def require_whole(self) -> None:
+        """Raises DamagedRecord for the first that cannot be read: it may be any."""
+        for _, fault in self.damaged():
+            raise fault
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        for page in self._objects.entries(self._name):
+            yield from page
+
+    def _line(self, key: str, record: R) -> str:
+        return render_line(record, place=self._place(key))
+
     def _parsed(self, key: str, line: str) -> R:
-        try:
-            record: R = parse_json(line.encode(), self._of, limit=LIMIT)
-        except RecordError as e:
-            raise EnvironmentFault(f"{self._objects.place} object {self._name} says of {key}: {e}") from None
-        return record
+        return parse_line(line, self._of, place=self._place(key))
+
+    def _place(self, key: str) -> str:
+        return f"{self._name}/{key}"

@@ -16,18 +16,25 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
+from snf_extstorage.rados.images import LIMIT_S
 from snf_extstorage.rados.kept import GONE, Kept
 from snf_extstorage.rados.record import SnapshotRecord
 from snf_extstorage.volume import Exists, InUse, NotFound, SnapshotName, Still
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import VolumeName
 
+#: How the groups of our cuts are called.
+CUT: Final = "snf.cut-"
+#: No cut takes longer than its time limit.
+DEAD_S: Final = 2 * LIMIT_S
+
 
 def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> None:
     """See `Volumes.snapshot`."""
     records: dict[VolumeName, SnapshotRecord] = {}
-    group = f"snf.cut-{secrets.token_hex(8)}" if len(cut) > 1 else ""
+    group = f"{CUT}{secrets.token_hex(8)}" if len(cut) > 1 else ""
     for volume, name in cut.items():
         found = kept.snapshots.get(name)
         if found is not None and found.state == "ready":
@@ -35,6 +42,8 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> No
         record = kept.volume(volume)
         with kept.images.opened(volume) as image:
             identity, size = str(image.id()), int(image.size())
+            if group:
+                _leave_dead_cut(kept, volume, kept.images.group_of(image))
         records[volume] = SnapshotRecord(
             state="making",
             volume=volume,
@@ -52,6 +61,9 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> No
             begun.append(name)
         with still:
             numbers = _cut(kept, cut, group)
+        for volume in cut:
+            # One that was removed meanwhile has gone with what was no snapshot of ours yet.
+            kept.volume(volume)
     except BaseException:
         for name in begun:
             with contextlib.suppress(Error):
@@ -81,16 +93,6 @@ def drop(kept: Kept, name: SnapshotName) -> None:
     _drop_from_image(kept, going, name)
     kept.snapshots.swap(name, going, None)
     _let_go(kept, going.image)
-
-
-def sweep(kept: Kept, *, older_than_s: float) -> list[str]:
-    """Drop what was being made or dropped by who died so long ago."""
-    before, gone = time.time() - older_than_s, []
-    for name, record in list(kept.snapshots.items()):
-        if (record.state == "making" and record.made_s < before) or (record.state == "removing" and not record.group):
-            drop(kept, SnapshotName(name))
-            gone.append(f"snapshot {name}")
-    return gone
 
 
 def clone_source(kept: Kept, name: SnapshotName) -> tuple[str, str, SnapshotRecord]:
@@ -124,7 +126,18 @@ def _cut(kept: Kept, cut: Mapping[VolumeName, SnapshotName], group: str) -> dict
     return numbers
 
 
+def _leave_dead_cut(kept: Kept, volume: VolumeName, group: str) -> None:
+    """An image is in one group at most. Raises InUse while another process cuts it, or a group is not ours."""
+    if not group:
+        return
+    living = time.time() - DEAD_S
+    if not group.startswith(CUT) or any(r.group == group and r.made_s > living for _, r in kept.snapshots.items()):
+        raise InUse(f"volume {volume} is to be cut, but it is in the RBD group {group}; try again later")
+    kept.images.leave_group(group, volume)
+
+
 def _drop_of_group(kept: Kept, group: str) -> None:
+    kept.snapshots.require_whole()
     members = {name: record for name, record in kept.snapshots.items() if record.group == group}
     if any(record.state == "ready" for record in members.values()):
         return

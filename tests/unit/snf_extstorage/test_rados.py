@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from snf_extstorage.rados.contents import merged
 from snf_extstorage.rados.images import Client
 from snf_extstorage.rados.mapping import parse_mapped
 from snf_extstorage.rados.provider import PARAMETERS, parse_disk
+from snf_extstorage.rados.record import BaseRecord, DamagedRecord, VolumeRecord, parse_line, render_line
 from snf_extstorage.rados.uri import render_uri
 from snf_extstorage.settings import CephSettings, Settings
 from snf_extstorage.volume import Extent
@@ -150,3 +152,30 @@ def test_the_providers_folder_has_what_ganeti_asks_for_and_the_list_of_its_param
     beside = {path.name for path in (TREE / "extstorage" / "archipelago").iterdir()}
     assert {path.name for path in folder.iterdir()} == beside
     assert all((folder / name).resolve() == TREE / "extstorage" / "dispatch" for name in beside - {"parameters.list"})
+
+
+RECORD = VolumeRecord(state="ready", uuid=None, size=1 << 30, origin="zeros", map=None, info="originstname+wëb1")
+LINE = render_line(RECORD, place="snf.volumes/a")
+
+
+def test_a_record_is_a_line_with_version_and_checksum_in_ascii() -> None:
+    assert re.fullmatch(r'1 [0-9a-f]{32} \{"attempt":"",.*\}', LINE)
+    assert LINE.isascii()
+    assert parse_line(LINE, VolumeRecord, place="snf.volumes/a") == RECORD
+
+
+@pytest.mark.parametrize("how", [lambda c: chr(ord(c) ^ 1), lambda c: "", lambda c: c + c])
+def test_a_record_with_any_character_flipped_lost_or_doubled_is_refused(how: Callable[[str], str]) -> None:
+    for at in range(len(LINE)):
+        with pytest.raises(DamagedRecord, match=r"the record snf\.volumes/a "):
+            parse_line(LINE[:at] + how(LINE[at]) + LINE[at + 1 :], VolumeRecord, place="snf.volumes/a")
+
+
+def test_a_record_of_another_name_or_a_newer_release_is_refused() -> None:
+    with pytest.raises(DamagedRecord, match=r"the record snf\.volumes/b is damaged"):
+        parse_line(LINE, VolumeRecord, place="snf.volumes/b")
+    with pytest.raises(DamagedRecord, match="has version 2, and this release reads 1"):
+        parse_line("2 something else altogether", VolumeRecord, place="snf.volumes/a")
+    other = render_line(BaseRecord(state="ready", size=1), place="snf.volumes/a")
+    with pytest.raises(DamagedRecord, match="is none of this release"):
+        parse_line(other, VolumeRecord, place="snf.volumes/a")

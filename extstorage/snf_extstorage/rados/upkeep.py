@@ -1,0 +1,88 @@
+"""What nobody is at work on any more is finished or thrown away; what is not as it should be is told."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from snf_extstorage.rados import snapshots
+from snf_extstorage.rados.kept import ADOPTED, GONE, Kept, base_image
+from snf_extstorage.volume import InUse, NotFound, SnapshotName
+
+
+def sweep(kept: Kept, *, older_than_s: float) -> list[str]:
+    """Finish what was being made or removed by who died so long ago. Returns what went, for people."""
+    before = time.time() - older_than_s
+    return [
+        *_snapshots(kept, before),
+        *_volumes(kept, before),
+        *_bases(kept, before),
+        *_gone(kept),
+    ]
+
+
+def _snapshots(kept: Kept, before: float) -> Iterator[str]:
+    for name, record in list(kept.snapshots.items()):
+        if record.state == "removing" or (record.state == "making" and record.made_s < before):
+            snapshots.drop(kept, SnapshotName(name))
+            if kept.snapshots.get(name) is None:  # of a cut: when the last of it goes
+                yield f"snapshot {name}"
+
+
+def _volumes(kept: Kept, before: float) -> Iterator[str]:
+    for name, record in list(kept.volumes.items()):
+        if record.state != "ready" and record.made_s < before and not record.origin.startswith(ADOPTED):
+            with contextlib.suppress(InUse):  # its maker lives after all
+                kept.remove_volume(name, record)
+                yield f"volume {name}"
+
+
+def _bases(kept: Kept, before: float) -> Iterator[str]:
+    for key, record in list(kept.bases.items()):
+        if record.state != "ready" and record.made_s < before:
+            with contextlib.suppress(InUse):
+                kept.remove_base(key)
+                yield f"base of map {key}"
+
+
+def _gone(kept: Kept) -> Iterator[str]:
+    for name in _unneeded(kept):
+        kept.dispose(name)
+    emptied = kept.images.empty_trash(prefix=GONE)
+    if emptied:
+        yield f"{emptied} images that no clone needed any more"
+
+
+def _unneeded(kept: Kept) -> list[str]:
+    """Images that had to go, and that no snapshot of ours keeps: their remover died on the way to the trash."""
+    found = []
+    for name in kept.images.names():
+        if name.startswith(GONE) and not kept.snapshots_of(name.removeprefix(GONE)):
+            found.append(name)
+    return found
+
+
+def check(kept: Kept) -> Iterator[str]:
+    """A sentence for each record that cannot be read, each without its image, and each thing half made."""
+    there = set(kept.images.names())
+    for table in (kept.volumes, kept.snapshots, kept.bases):
+        for _, fault in table.damaged():
+            yield str(fault)
+    for name, volume in kept.volumes.items():
+        if volume.state != "ready":
+            yield f"volume {name} is half made or half removed; creating or removing it again finishes that"
+        elif name not in there:
+            yield f"volume {name} has a record and no image in pool {kept.images.place}"
+    for key, base in kept.bases.items():
+        if base.state == "ready" and base_image(key) not in there:
+            yield f"the base of map {key} has a record and no image in pool {kept.images.place}"
+    for name, snapshot in kept.snapshots.items():
+        if snapshot.state == "ready":
+            try:
+                with kept.images.opened(image=snapshot.image, number=snapshot.number):
+                    pass
+            except NotFound:
+                yield f"snapshot {name} has a record, and its image has no such snapshot"
+    for name in _unneeded(kept):
+        yield f"image {name} was to be removed by a process that died; `snf-store gc --do` removes it"
