@@ -356,9 +356,7 @@ class RadosVolumes:
     def changed(self, name: VolumeName, origin: Origin) -> int | None:
         """Only a clone of the very origin is known to be like it: what it wrote is in its object map."""
         record = self._kept.volume(name)
-        with contextlib.ExitStack() as undo:
-            shown = self._source(origin, name, undo).shown
-        if record.origin != shown:
+        if record.origin != self._source(origin, name).shown:
             return record.size
         with self._images.opened(name) as image:
             parts = self._images.changed(image, since=None, with_parents=False)
