@@ -113,9 +113,8 @@ class Access:
                     self._trace("grow file")
                     os.ftruncate(fd, new)
                 os.fsync(fd)
-            if new > record.size:
-                self._trace("grow record")
-                save(self._place, name, dataclasses.replace(record, size=new))
+            self._trace("grow record")
+            save(self._place, name, dataclasses.replace(record, size=new))
             self._trace("grow device")
             loop = self._device(name)
             if loop is not None:
@@ -123,9 +122,8 @@ class Access:
 
     def set_info(self, name: str, text: str) -> None:
         with held(self._place, name) as record:
-            if record.info != text:
-                self._trace("setinfo record")
-                save(self._place, name, dataclasses.replace(record, info=text))
+            self._trace("setinfo record")
+            save(self._place, name, dataclasses.replace(record, info=text))
 
     @contextlib.contextmanager
     def leaving(self, name: str, record: VolumeRecord) -> Iterator[None]:
@@ -154,10 +152,8 @@ class Access:
         clone = path.with_name(f"{TEMPORARY}disk")
         self._trace("open fence-clone")
         with _opened(path, name) as source:
-            target = os.open(clone, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            target = self._place.roomy(lambda: self._clone(source, clone))
             try:
-                sharing.hint_cow_extents(target, self._cow_extent)
-                sharing.clone_file(source, target)
                 os.fsync(target)
                 old = self._loops.find(name, os.fstat(source))
                 self._trace("open fence-publish")
@@ -169,6 +165,16 @@ class Access:
                         raise InUse(f"volume {name} was taken over, but {old.path} is held here and shows the old one")
             finally:
                 os.close(target)
+
+    def _clone(self, source: int, path: Path) -> int:
+        target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            sharing.hint_cow_extents(target, self._cow_extent)
+            sharing.clone_file(source, target)
+        except BaseException:
+            os.close(target)
+            raise
+        return target
 
     def _device(self, name: str) -> Loop | None:
         with contextlib.suppress(FileNotFoundError):
@@ -189,9 +195,11 @@ class Access:
         return processes_with(os.stat(self._place.disk("volumes", name)), *device)
 
     def _save_writers(self, name: str, record: VolumeRecord, writers: Writers) -> None:
-        new = dataclasses.replace(record, holders=writers.nodes, exclusive=writers.exclusive, owed=writers.owed)
-        if new != load(self._place, name):
-            save(self._place, name, new)
+        save(
+            self._place,
+            name,
+            dataclasses.replace(record, holders=writers.nodes, exclusive=writers.exclusive, owed=writers.owed),
+        )
 
 
 def _writers(record: VolumeRecord) -> Writers:

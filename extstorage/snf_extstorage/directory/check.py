@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from snf_extstorage.directory.place import KINDS, RECORD_LIMIT, Place
-from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode
+from snf_extstorage.directory.copies import parse_copies
+from snf_extstorage.directory.place import KINDS, OURS, RECORD_LIMIT, Place
+from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, decode
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import TEMPORARY, read_bounded
 from synnefo_light.units import human
 
-_RECORDS: Final[dict[str, tuple[Kind, type[VolumeRecord | SnapshotRecord | BaseRecord]]]] = {
-    "volumes": ("snf-volume", VolumeRecord),
+_RECORDS: Final[dict[str, tuple[Kind, type[SnapshotRecord | BaseRecord]]]] = {
     "snapshots": ("snf-snapshot", SnapshotRecord),
     "bases": ("snf-base", BaseRecord),
 }
@@ -24,9 +24,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,254}")
 
 def check_place(place: Place) -> Iterator[str]:
     """One sentence for each thing that is wrong, or that is nobody's. A name that somebody is just making is none."""
-    known = {*KINDS, "trash", "store", "FORMAT", "lost+found"}
     for name in sorted(os.listdir(place.root)):
-        if name not in known and not name.startswith(TEMPORARY):
+        if name not in OURS and not name.startswith(TEMPORARY):
             yield f"{place.root / name} is not ours; move it elsewhere"
     for kind in KINDS:
         for name in place.names(kind):
@@ -51,11 +50,9 @@ def _check_one(place: Place, kind: str, name: str) -> Iterator[str]:
             yield f"{folder / foreign} is not ours; move it elsewhere"
     if not {"disk", "record"} <= parts:
         return
-    format_name, into = _RECORDS[kind]
     try:
-        record = decode(
-            read_bounded(folder / "record", limit=RECORD_LIMIT), format_name, into, place=str(folder / "record")
-        )
+        raw, path = read_bounded(folder / "record", limit=RECORD_LIMIT), str(folder / "record")
+        record = parse_copies(raw, place=path)[0] if kind == "volumes" else decode(raw, *_RECORDS[kind], place=path)
     except EnvironmentFault as e:
         yield str(e)
         return

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.access import Access
+from snf_extstorage.directory.copies import render_copy
 from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loops
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
@@ -89,6 +90,7 @@ class DirectoryVolumes:
         with contextlib.suppress(NotFound):
             found = load(self.place, name)
             if found.uuid == uuid and found.size == size and not self._exists("volumes", source):
+                self.place.sync("volumes")
                 return
             raise Exists(f"volume {source} is to become {name}, but there is one of that name")
         with held(self.place, old) as record:
@@ -116,6 +118,7 @@ class DirectoryVolumes:
                 self.place.discard("volumes", name)
         except NotFound:
             self._access.detach(name)
+            self.place.sync("volumes")
 
     def _make(
         self, name: VolumeName, *, uuid: str | None, size: Bytes, origin: str, map: str | None, source: Path | None
@@ -129,8 +132,8 @@ class DirectoryVolumes:
                 self._trace("create disk")
                 _make_disk(folder / "disk", size=size, source=source, cow_extent=self._cow_extent)
                 self._trace("create record")
-                write_atomic(folder / "record", encode("snf-volume", record), mode=0o600)
-                (folder / "lock").touch(mode=0o600)
+                copy = render_copy(record, place=f"the record of volume {name}")
+                write_atomic(folder / "record", 2 * copy, mode=0o600)
                 self._trace("create publish")
         except Exists:
             if not self._is_there(name, record):
@@ -138,12 +141,13 @@ class DirectoryVolumes:
         self._trace("create done")
 
     def _is_there(self, name: VolumeName, wanted: VolumeRecord) -> bool:
-        """Whether an earlier call made it. Raises Exists if it is another, or may have been written since."""
+        """Whether an earlier call made it, durably. Raises Exists if it is another, or may have been written since."""
         try:
             found = load(self.place, name)
         except NotFound:
             return False
         refuse_other(name, found, wanted)
+        self.place.sync("volumes")
         return True
 
     def _origin(self, origin: Origin) -> tuple[Path, int, str | None, str]:
@@ -195,12 +199,16 @@ class DirectoryVolumes:
                 os.fdatasync(fd)
 
     def drop_snapshot(self, name: SnapshotName) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.place.discard("snapshots", name)
+        self._drop("snapshots", name)
 
     def drop_base(self, map: MapId) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.place.discard("bases", map)
+        self._drop("bases", map)
+
+    def _drop(self, kind: str, name: str) -> None:
+        try:
+            self.place.discard(kind, name)
+        except FileNotFoundError:
+            self.place.sync(kind)
 
     def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
         kept = self._snapshot(name)
@@ -254,6 +262,7 @@ class DirectoryVolumes:
 
     def _make_base(self, map: MapId, size: int, make: Callable[[Path], None]) -> None:
         if self._exists("bases", map):
+            self.place.sync("bases")
             return
         with contextlib.suppress(Exists), self.place.making("bases", lambda: map) as folder:
             self._trace("compose disk")

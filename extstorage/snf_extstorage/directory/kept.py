@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from snf_extstorage.directory.copies import parse_copies, rewrite
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
-from snf_extstorage.directory.record import VolumeRecord, decode, encode
+from snf_extstorage.directory.record import VolumeRecord
 from snf_extstorage.volume import InUse, NotFound
-from synnefo_light.files import read_bounded, write_atomic
+from synnefo_light.files import read_bounded
 
 #: A snapshot of an old volume takes seconds; Ganeti waits for minutes.
 WAIT_S: Final = 60.0
@@ -25,12 +26,20 @@ def load(place: Place, name: str) -> VolumeRecord:
         raw = read_bounded(path, limit=RECORD_LIMIT)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"there is no volume {name} in {place.root}") from None
-    return decode(raw, "snf-volume", VolumeRecord, place=str(path))
+    return parse_copies(raw, place=str(path))[0]
 
 
 def save(place: Place, name: str, record: VolumeRecord) -> None:
-    """Durable when it returns; the commit point of whatever changes a volume but not its file."""
-    write_atomic(place.folder("volumes", name) / "record", encode("snf-volume", record), mode=0o600)
+    """Durable when it returns; the commit point of whatever changes a volume but not its file.
+
+    Done also when it says what was said before: who asks again may be told so by a record that is not durable yet.
+    """
+    path = place.folder("volumes", name) / "record"
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        rewrite(fd, record, place=str(path))
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -5,17 +5,19 @@
     snapshots/NAME/{disk,record}      frozen
     bases/MAP/{disk,record}           images composed; nobody writes them
     trash/                            on its way out
+    ballast                           room that is given up when a fence or a removal finds none left
     store/                            the content-addressed store, which shares extents with the above
 
 A thing is made under a temporary name and renamed when all of it is durable: the rename is the commit point of whatever
 makes one. Removing is a rename to the trash. A crash leaves a temporary name or something in the trash, which `sweep`
-removes, and never half a volume.
+removes, and never half a volume. Who makes a thing holds the lock in its folder meanwhile, however long it takes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -23,16 +25,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from snf_extstorage.directory.record import Kind, PlaceRecord, decode, encode
 from snf_extstorage.volume import Exists, NoSpace
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.files import TEMPORARY, read_bounded, sync_folder, write_atomic
-from synnefo_light.units import human
+from synnefo_light.log import logger
+from synnefo_light.units import MIB, human
 
 KINDS: Final = ("volumes", "snapshots", "bases")
+#: What may be in the folder.
+OURS: Final = frozenset({*KINDS, "trash", "store", "ballast", "FORMAT", "lost+found"})
+#: A clone of a file in 100 000 pieces takes about 10 MiB of the file system's own records.
+BALLAST: Final = 64 * MIB
 RECORD_LIMIT: Final = 64 << 10
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +81,54 @@ class Place:
             raise EnvironmentFault(f"{path} cannot be read: {e.strerror}") from e
         return decode(raw, "snf-volumes", PlaceRecord, place=str(path))
 
-    def require_space(self) -> None:
-        """Raises NoSpace below the reserve."""
-        found = os.statvfs(self.root)
-        free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    def require_space(self, needed: int = 0) -> None:
+        """Raises NoSpace if less than the reserve is free, or would be when `needed` bytes are written."""
+        free, total = self._space()
         reserve = total * self.reserve_percent // 100
-        if free < reserve:
+        if free - needed < reserve:
+            what = f", {human(needed)} are needed" if needed else ""
             raise NoSpace(
-                f"{self.root} has {human(free)} of {human(total)} free, and {human(reserve)} are reserved for what "
-                "running instances write; make room (`snf-store gc`, remove volumes) or enlarge it"
+                f"{self.root} has {human(free)} of {human(total)} free{what}, and {human(reserve)} are reserved for "
+                "what running instances write; make room (`snf-store gc`, remove volumes) or enlarge it"
             )
+        self._keep_ballast(free - needed - reserve, total)
+
+    def _space(self) -> tuple[int, int]:
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    def _keep_ballast(self, spare: int, total: int) -> None:
+        """Allocate it where it was given up, when there is room for it. Nothing depends on this."""
+        path, size = self.root / "ballast", min(BALLAST, total // 100 // MIB * MIB)
+        with contextlib.suppress(OSError):
+            if 0 < size < spare and (not path.exists() or path.stat().st_size < size):
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                try:
+                    os.posix_fallocate(fd, 0, size)
+                finally:
+                    os.close(fd)
+
+    def roomy(self, act: Callable[[], T]) -> T:
+        """Do what must work on a full disk; if there is no room for it, give up the ballast and do it once more.
+
+        Nothing in `act` may be a sync. Raises NoSpace when that was not enough.
+        """
+        try:
+            return act()
+        except OSError as e:
+            if e.errno != errno.ENOSPC:
+                raise
+        logger.warning("%s is full: its ballast is given up", self.root)
+        try:
+            os.truncate(self.root / "ballast", 0)
+            return act()
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.ENOENT):
+                raise
+            raise NoSpace(
+                f"{self.root} is full, and there is no ballast left that could be given up; make room (remove what "
+                "is not ours, or volumes) or enlarge it"
+            ) from e
 
     @contextlib.contextmanager
     def making(self, kind: str, name: Callable[[], str]) -> Iterator[Path]:
@@ -90,32 +137,90 @@ class Place:
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         temporary.mkdir(mode=0o700)
         try:
-            yield temporary
-            sync_folder(temporary)
-            os.rename(temporary, folder / name())
+            with _new_lock(temporary / "lock"):
+                yield temporary
+                sync_folder(temporary)
+                os.rename(temporary, folder / name())
         except BaseException as e:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(e, OSError) and e.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                sync_folder(folder)
                 raise Exists(f"{folder / name()} is there already") from None
             raise
         sync_folder(folder)
 
     def discard(self, kind: str, name: str) -> None:
-        """Take it away, durably, then free its space."""
+        """Take it away, durably, then free its space. Raises FileNotFoundError."""
         away = self.trash / f"{name[:180]}-{secrets.token_hex(8)}"
-        os.rename(self.root / kind / name, away)
+        self.roomy(lambda: os.rename(self.root / kind / name, away))
         sync_folder(self.root / kind)
         shutil.rmtree(away, ignore_errors=True)
 
     def sweep(self, *, older_than_s: float = 3600.0) -> list[Path]:
-        """Remove what dead processes left; younger things may be somebody's work. Returns what was removed."""
-        found = [self.trash / e.name for e in os.scandir(self.trash)]
+        """Remove what dead processes left. What is younger, or has its lock held, is somebody's work.
+
+        Returns what was removed.
+        """
+        gone = []
+        for path, lock in self._leftovers():
+            with contextlib.suppress(FileNotFoundError), _free(lock) as free:
+                if free and time.time() - path.lstat().st_mtime > older_than_s:
+                    _remove(path)
+                    gone.append(path)
+        return gone
+
+    def _leftovers(self) -> Iterator[tuple[Path, Path]]:
+        """Each thing that somebody may have left, and the lock that he would hold."""
+        for path in [*self.trash.iterdir(), *_temporaries(self.root)]:
+            yield path, path / "lock"
         for kind in KINDS:
-            found += [Path(e.path) for e in os.scandir(self.root / kind) if e.name.startswith(TEMPORARY)]
-        old = [p for p in found if time.time() - p.lstat().st_mtime > older_than_s]
-        for path in old:
-            shutil.rmtree(path, ignore_errors=True)
-        return old
+            for path in _temporaries(self.root / kind):
+                yield path, path / "lock"
+            for name in self.names(kind):
+                for path in _temporaries(self.root / kind / name):
+                    yield path, path.parent / "lock"
+
+
+@contextlib.contextmanager
+def _new_lock(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _free(path: Path) -> Iterator[bool]:
+    """Whether nobody holds this lock; we hold it meanwhile. One that is not there is held by nobody."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield True
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(fd)
+
+
+def _temporaries(folder: Path) -> list[Path]:
+    try:
+        return [Path(e.path) for e in os.scandir(folder) if e.name.startswith(TEMPORARY)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
 
 
 def init_place(root: Path) -> Place:
@@ -126,9 +231,10 @@ def init_place(root: Path) -> Place:
     place = Place(root)
     if (root / "FORMAT").exists():
         place.require_format()
+        sync_folder(root)
         return place
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    foreign = sorted({e.name for e in os.scandir(root)} - {*KINDS, "trash", "store", "lost+found"})
+    foreign = sorted({e.name for e in os.scandir(root)} - (OURS - {"FORMAT"}))
     foreign = [name for name in foreign if not name.startswith(TEMPORARY)]
     if foreign:
         raise UserError(f"{root} is to hold volumes, but {foreign[0]!r} is in it; name an empty folder")

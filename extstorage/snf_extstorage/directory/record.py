@@ -22,6 +22,10 @@ Kind = Literal["snf-volume", "snf-snapshot", "snf-base", "snf-volumes"]
 T = TypeVar("T")
 
 
+class NewerFormat(EnvironmentFault):
+    """It was written by a newer program."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRecord:
     uuid: str | None
@@ -32,6 +36,7 @@ class VolumeRecord:
     holders: tuple[str, ...] = ()
     exclusive: bool = False
     owed: tuple[str, ...] = ()  # nodes to be fenced at the next exclusive open that can: see writers.py
+    serial: int = 0  # rises with each change of the record
     opened: bool = False  # whether anybody may have written to it
     info: str = ""
 
@@ -62,14 +67,14 @@ def encode(kind: Kind, record: object) -> bytes:
 
 
 def decode(raw: bytes, kind: Kind, into: type[T], *, place: str) -> T:
-    """Raises EnvironmentFault naming `place`, the file, and what is wrong with it."""
+    """Raises EnvironmentFault (NewerFormat, where that is it) naming `place`, the file, and what is wrong with it."""
     head, newline, body = raw.partition(b"\n")
     words = head.split(b" ")
     if len(raw) > LIMIT or not newline or len(words) != 3 or words[0] != kind.encode():
         raise EnvironmentFault(f"{place} is not a record of kind {kind}; it is damaged, or somebody else's file")
     if words[1] != str(VERSION).encode():
         shown = words[1][:20].decode("ascii", "replace")
-        raise EnvironmentFault(f"{place} has format {shown}, this program knows {VERSION}; use a newer program")
+        raise NewerFormat(f"{place} has format {shown}, this program knows {VERSION}; use a newer program")
     if words[2] != hashlib.sha256(body).hexdigest().encode():
         raise EnvironmentFault(f"{place} is damaged: its checksum does not match; restore it, or see `snf-store fsck`")
     try:

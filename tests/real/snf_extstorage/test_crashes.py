@@ -14,13 +14,16 @@ from uuid import uuid4
 import pytest
 from snf_extstorage.catalog import Catalog, Cut
 from snf_extstorage.directory.engine import DirectoryVolumes
-from snf_extstorage.volume import Exists, FromVolume, Trace, no_trace
+from snf_extstorage.directory.kept import held
+from snf_extstorage.directory.place import init_place
+from snf_extstorage.volume import Exists, FromVolume, SnapshotName, Trace, no_trace
 
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import fsck, gc, names
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.formats import Format
+from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.store import open_store
 from synnefo_light.units import MIB, Bytes
@@ -268,6 +271,78 @@ def test_what_a_crash_leaves_is_swept_when_it_is_old(site: Site) -> None:
     assert site.place.sweep() == []
     assert site.place.sweep(older_than_s=-1) == left
     assert list(site.place.folder("volumes").iterdir()) == []
+
+
+def test_what_a_fence_left_that_died_is_swept(site: Site) -> None:
+    opened_elsewhere(Node(site))
+    assert run_and_die(site, lambda n: n.volumes.open(V, exclusive=True), 1)
+    left = site.place.folder("volumes", V) / ".tmp-disk"
+    assert left.exists()
+    assert site.place.sweep() == []
+    with held(site.place, V):  # a fence that takes its time
+        assert site.place.sweep(older_than_s=-1) == []
+    assert site.place.sweep(older_than_s=-1) == [left]
+    assert content_of(Node(site), "volumes", V) == CONTENT
+
+
+def test_who_works_for_hours_is_not_swept(site: Site) -> None:
+    """Neither the folder that a base is composed in, nor anything of it, however old."""
+    with site.place.making("bases", lambda: "0" * 64) as folder:
+        (folder / "disk").write_bytes(CONTENT)
+        os.utime(folder, (0, 0))
+        assert site.place.sweep() == []
+    assert content_of(Node(site), "bases", "0" * 64) == CONTENT
+    # The control: the same, and its maker dead.
+    assert run_and_die(site, lambda n: n.volumes.create(V, uuid=None, size=SIZE), 2)
+    (left,) = (p for p in site.place.folder("volumes").iterdir() if p.name.startswith(".tmp-"))
+    os.utime(left, (0, 0))
+    assert site.place.sweep() == [left]
+
+
+def compose(node: Node) -> None:
+    catalog = node.catalog
+    entry = names.load(catalog.store, "image").entry
+    assert entry.map is not None
+    node.volumes.compose(open_map(catalog.store, entry.map))
+
+
+def drop(node: Node) -> None:
+    for snapshot in node.volumes.snapshots():
+        node.volumes.drop_snapshot(snapshot)
+    node.volumes.drop_snapshot(SnapshotName("golden"))
+
+
+@pytest.mark.parametrize(
+    ("before", "act", "synced"),
+    [
+        (nothing, lambda n: n.volumes.create(V, uuid="u", size=SIZE), "volumes"),
+        (made, lambda n: n.volumes.clone(FromVolume(volume=V), W, uuid="w", size=SIZE), "volumes"),
+        (made, adopt, "volumes"),
+        (made, lambda n: n.volumes.remove(V), "volumes"),
+        (frozen, drop, "snapshots"),
+        (registered, compose, "bases"),
+        (registered, lambda n: n.volumes.drop_base(MapId("0" * 64)), "bases"),
+        (opened, lambda n: n.volumes.open(V, exclusive=True), f"volumes/{V}/record"),
+        (opened, lambda n: n.volumes.close(V), f"volumes/{V}/record"),
+        (opened, lambda n: n.volumes.detach(V), f"volumes/{V}/record"),
+        (opened, lambda n: n.volumes.grow(V, SIZE), f"volumes/{V}/record"),
+        (opened, lambda n: n.volumes.set_info(V, "originstname+a"), f"volumes/{V}/record"),
+        (nothing, lambda n: init_place(n.site.place.root), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_who_asks_again_is_answered_when_it_is_durable(
+    site: Site, monkeypatch: pytest.MonkeyPatch, before: Act, act: Act, synced: str
+) -> None:
+    """The first may have died, or its sync may have failed, after everybody could see what it did."""
+    node = Node(site)
+    before(node)
+    act(node)
+    seen: list[Path] = []
+    for call in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, call, lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    act(node)
+    assert site.place.folder(synced) in seen
 
 
 def test_two_that_make_the_same_volume_make_one(site: Site) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from snf_extstorage.directory.copies import COPY, parse_copies, render_copy
 from snf_extstorage.directory.record import BaseRecord, VolumeRecord, decode, encode
 
 from synnefo_light.errors import EnvironmentFault
@@ -33,3 +34,36 @@ def test_a_newer_record_and_one_of_another_kind_are_refused_by_what_they_are() -
 def test_every_field_is_kept() -> None:
     for field in dataclasses.fields(VolumeRecord):
         assert f'"{field.name}":'.encode() in RAW
+
+
+OLD = dataclasses.replace(RECORD, serial=4)
+NEW = dataclasses.replace(RECORD, serial=5, holders=("c",))
+OLD_COPY, NEW_COPY = (render_copy(record, place="r") for record in (OLD, NEW))
+
+
+@pytest.mark.parametrize("at", [*range(len(encode("snf-volume", NEW)) + 1), COPY])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_rewrite_that_is_torn_anywhere_leaves_the_old_record_or_the_new(first: int, at: int) -> None:
+    """What was there, the first copy torn, the first whole and the second torn."""
+    torn = NEW_COPY[:at] + OLD_COPY[at:]
+    whole = [OLD, NEW][torn == NEW_COPY]
+    pair = (torn, OLD_COPY)[:: 1 - 2 * first]
+    assert parse_copies(b"".join(pair), place="r")[0] == whole
+    pair = (NEW_COPY, torn)[:: 1 - 2 * first]
+    assert parse_copies(b"".join(pair), place="r")[0] == NEW
+
+
+def test_the_copy_that_is_not_the_newest_is_told_for_it_is_written_first() -> None:
+    assert parse_copies(OLD_COPY + NEW_COPY, place="r") == (NEW, 1)
+    assert parse_copies(NEW_COPY + OLD_COPY, place="r") == (NEW, 0)
+    assert parse_copies(bytes(COPY) + OLD_COPY, place="r") == (OLD, 1)
+    assert parse_copies(NEW_COPY, place="r") == (NEW, 0)
+
+
+def test_both_copies_damaged_or_one_by_a_newer_program_are_refused() -> None:
+    with pytest.raises(EnvironmentFault, match="damaged"):
+        parse_copies(OLD_COPY[:9] + bytes(COPY - 9) + NEW_COPY.replace(b"size", b"sizf"), place="r")
+    with pytest.raises(EnvironmentFault, match="has format 2"):
+        parse_copies(OLD_COPY + NEW_COPY.replace(b"snf-volume 1", b"snf-volume 2"), place="r")
+    with pytest.raises(EnvironmentFault, match="at most 4096 are accepted"):
+        render_copy(dataclasses.replace(RECORD, holders=("n" * COPY,)), place="r")
