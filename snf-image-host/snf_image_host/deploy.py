@@ -9,6 +9,7 @@ last MiB of disk 0, so that what is there cannot boot:
     new instance    from the opening of disk 0 on: the new volume may hold an earlier tenant's system
     reinstall       from the copy on; before it the disk is untouched and the old system still boots
     img_id=null     never: nothing on the disk is a copy of ours
+    a clone         as a new instance or a reinstall; nothing is copied, and "the copy" is the start of the helper VM
 
 After `kill -9` the VM is dead too (launcher.py) and nothing is left but that half-made disk, which Ganeti does not
 start; the next deployment begins from scratch.
@@ -28,20 +29,20 @@ from pathlib import Path
 from snf_image_host import accel, intake
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.copy import Copied
-from snf_image_host.fetch import open_source
 from snf_image_host.interrupts import Interrupted, undisturbed
-from snf_image_host.journal import CopyDone, Finished, HelperStarted, Started, only_deployment
+from snf_image_host.journal import Cloned, CopyDone, Finished, HelperStarted, Started, only_deployment
 from snf_image_host.launcher import Ran, launch
 from snf_image_host.params import Parameters
 from snf_image_host.plan import PlannedDisk, check_size, needs_helper, plan_disks, plan_manifest, plan_rename
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
-from snf_image_host.sources import NoImage, OpenImage
+from snf_image_host.sources import NoImage, OpenImage, StoreImage
+from snf_image_host.sources.store import Way, compare, plan_way
 from snf_image_host.target import DiskTarget, Target, open_target
 from snf_image_host.userspace import EXPORT, RbdAddress, UserspaceTarget, open_address
 from snf_image_host.vm import SOURCE_SERIAL, Accel, HelperImage, VmDisk, limit_of, plan_vm
 from synnefo_light.errors import Error
-from synnefo_light.ganeti import OsEnv
+from synnefo_light.ganeti import OsEnv, is_uuid
 from synnefo_light.log import logger
 from synnefo_light.manifest import Manifest, Source, encode
 
@@ -76,6 +77,8 @@ def create(
     begun = time.monotonic()
     planned = plan_disks(env.disks, swap_disk=parameters.properties.swap.disk if parameters.properties.swap else None)
     copies = not isinstance(parameters.source, NoImage)
+    way = _way(env, parameters, settings)
+    cloned = way is not None and way.volume is not None
     with contextlib.ExitStack() as opened:
         targets = _open_disks(planned[:1], opened)
         undo = opened.enter_context(contextlib.ExitStack())
@@ -85,7 +88,7 @@ def create(
         image = helper if needs_helper(parameters, helper.tasks) else None
         choice = accel.choose(image, settings) if image else None
         limit = min(targets[0].size, planned[0].size or targets[0].size)
-        source, signature = _open_source(env, parameters, settings, opened, limit)
+        source, signature = (None, None) if cloned else _open_source(env, parameters, settings, opened, limit)
         manifest = plan_manifest(
             env,
             parameters,
@@ -98,13 +101,10 @@ def create(
         )
         framed = encode(manifest) if manifest else None
         reporter.started(_started(env, parameters, source, limit))
-        staged: int | None = None
+        if way is not None:
+            _tell(way, reporter, reinstall=env.reinstall)
         brought = time.monotonic()
-        if source is not None and parameters.converts:
-            reporter.step = "copy"
-            staged = intake.stage_image(
-                source, parameters, settings, opened, signature=signature, progress=reporter.copying
-            )
+        staged = _stage(source, parameters, settings, signature, reporter, opened)
 
         def writing() -> None:
             if env.reinstall:
@@ -122,6 +122,8 @@ def create(
             reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
             if not copies:
                 state.disk = DiskState.KEPT
+            if cloned:
+                writing()
             disks = _vm_disks(planned, targets, staged, opened)
             largest = max(target.size for target in targets)
             ran = _customise(image, choice.accel, manifest, framed, disks, largest, settings, reporter, console)
@@ -207,6 +209,25 @@ def _open_disk(disk: PlannedDisk) -> contextlib.AbstractContextManager[Target | 
     return open_target(disk.path, size=disk.size, readonly=disk.readonly)
 
 
+def _way(env: OsEnv, parameters: Parameters, settings: Settings) -> Way | None:
+    """For an image of the store, whether disk 0 is a clone of it by now. Raises Error."""
+    if not isinstance(parameters.source, StoreImage) or parameters.stored is None:
+        return None
+    uuid = env.disks[0].uuid if env.disks else ""
+    found = compare(parameters.source, uuid, settings) if is_uuid(uuid) else None
+    return plan_way(parameters.stored, found, reinstall=env.reinstall)
+
+
+def _tell(way: Way, reporter: Reporter, *, reinstall: bool) -> None:
+    """A copy that a person could have spared is a warning; that a reinstall copies is as it must be."""
+    if way.volume is not None:
+        reporter.cloned(Cloned(volume=way.volume), way.why)
+    elif reinstall:
+        logger.info("instance=%s %s", reporter.instance, way.why)
+    else:
+        reporter.warned(None, way.why)
+
+
 def _open_source(
     env: OsEnv, parameters: Parameters, settings: Settings, opened: contextlib.ExitStack, limit: int
 ) -> tuple[OpenImage | None, bytes | None]:
@@ -214,7 +235,7 @@ def _open_source(
     if isinstance(parameters.source, NoImage):
         return None, None
     signature = intake.signature_of(parameters, settings)
-    source = open_source(parameters.source, settings, opened)
+    source = intake.open_image(parameters, settings, opened)
     if parameters.converts:
         intake.check_staging(source, settings, image=parameters.image)
     lead = intake.lead_of(parameters.image_format)
@@ -231,13 +252,29 @@ def _to_convert(parameters: Parameters, source: OpenImage | None) -> Source | No
 
 
 def _started(env: OsEnv, parameters: Parameters, source: OpenImage | None, limit: int) -> Started:
+    size = source.size if source else parameters.stored.size if parameters.stored else 0
     return Started(
         instance=env.instance,
         image=parameters.image,
-        size=source.size if source else 0,
+        size=size,
         disk=limit,
         pid=os.getpid(),
     )
+
+
+def _stage(
+    source: OpenImage | None,
+    parameters: Parameters,
+    settings: Settings,
+    signature: bytes | None,
+    reporter: Reporter,
+    opened: contextlib.ExitStack,
+) -> int | None:
+    """A descriptor of what the VM is to convert; None when there is nothing to convert."""
+    if source is None or not parameters.converts:
+        return None
+    reporter.step = "copy"
+    return intake.stage_image(source, parameters, settings, opened, signature=signature, progress=reporter.copying)
 
 
 def _bring(

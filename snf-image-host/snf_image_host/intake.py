@@ -4,6 +4,7 @@
           file     checked before a reinstall, and again while it is copied
     else  file     source, read-only ─► VM (snf-source)          read here only for a checksum or a signature
           http…    source ─► nameless file in staging_dir ─► VM
+    store          raw, read like a file; or nothing is read: disk 0 is a clone of it
 
 A file in `staging_dir` never has a name, so nothing of it is left whatever dies when. What the VM is given has been
 checked before it starts.
@@ -18,13 +19,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from snf_image_host.copy import Check, Copied, Hasher, Progress, checked, copy
-from snf_image_host.fetch import fetch
+from snf_image_host.fetch import fetch, open_source
 from snf_image_host.mbr import LEAD, plan_mbr, read_boot_code, render_mbr
 from snf_image_host.params import Parameters
 from snf_image_host.settings import Settings
 from snf_image_host.signature import checking_signature
-from snf_image_host.sources import OpenImage
+from snf_image_host.sources import NoImage, OpenImage, StoreImage
 from snf_image_host.sources.local import OpenFile
+from snf_image_host.sources.store import open_stored
 from snf_image_host.target import DiskTarget
 from snf_image_host.values import SIGNATURE_LIMIT
 from synnefo_light.errors import EnvironmentFault, UserError
@@ -47,6 +49,14 @@ def signature_of(parameters: Parameters, settings: Settings) -> bytes | None:
     if signature is None or signature.source is None:
         return signature.content if signature else None
     return fetch(signature.source, settings, what="img_signature", limit=SIGNATURE_LIMIT)
+
+
+def open_image(parameters: Parameters, settings: Settings, opened: contextlib.ExitStack) -> OpenImage:
+    """The image ready to be read, as long as `opened` is. Raises UserError, PeerError, EnvironmentFault."""
+    if parameters.stored is not None:
+        return opened.enter_context(open_stored(parameters.stored, settings))
+    assert not isinstance(parameters.source, NoImage | StoreImage)
+    return open_source(parameters.source, settings, opened)
 
 
 @contextlib.contextmanager

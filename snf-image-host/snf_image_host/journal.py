@@ -47,6 +47,13 @@ class CopyDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cloned:
+    """In place of a copy: disk 0 is a clone of the image already."""
+
+    volume: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HelperStarted:
     accel: str
     reason: str
@@ -107,6 +114,7 @@ Record = (
     Started
     | CopyProgressed
     | CopyDone
+    | Cloned
     | HelperStarted
     | TaskStarted
     | TaskProgressed
@@ -121,6 +129,7 @@ _KINDS: Final[Mapping[str, type[Record]]] = {
     "started": Started,
     "copy-progressed": CopyProgressed,
     "copy-done": CopyDone,
+    "cloned": Cloned,
     "helper-started": HelperStarted,
     "task-started": TaskStarted,
     "task-progressed": TaskProgressed,

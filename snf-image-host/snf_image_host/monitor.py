@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from snf_image_host.journal import (
+    Cloned,
     CopyDone,
     CopyProgressed,
     Entry,
@@ -87,6 +88,8 @@ def _messages(entry: Entry, names: Mapping[str, str], running: str | None) -> It
         yield {"type": "image-copy-progress", "position": record.done, "total": record.total, "progress": progress}
     elif isinstance(record, CopyDone):
         yield _info(f"The image was copied in {record.copy_ms / 1000:.1f} s")
+    elif isinstance(record, Cloned):
+        yield _info("Nothing is copied: the disk is a clone of the image")
     elif isinstance(record, HelperStarted):
         yield _info(f"The helper VM was started ({record.accel})")
     elif isinstance(record, TaskStarted):

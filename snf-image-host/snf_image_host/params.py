@@ -18,11 +18,13 @@ from snf_image_host.sources import (
     ImageSource,
     LocalImage,
     NoImage,
+    StoreImage,
     file_name,
     parse_fetchable,
     parse_img_id,
     shown,
 )
+from snf_image_host.sources.store import StoredImage
 from snf_image_host.values import (
     Checksum,
     Signature,
@@ -76,8 +78,8 @@ class Parameter(Generic[T]):
 
 IMG_ID = Parameter(
     name="img_id",
-    kind="NAME, local://NAME, http(s)://..., ftp(s)://..., null",
-    summary="image: file of the node's image folder, http(s) or ftp(s) address, or null to copy nothing",
+    kind="NAME, local://NAME, http(s)://..., ftp(s)://..., store://NAME, null",
+    summary="image: file of the node's image folder, http(s) or ftp(s) address, of the store, or null to copy nothing",
     parse=parse_img_id,
     default="required",
 )
@@ -86,7 +88,7 @@ IMG_FORMAT = Parameter(
     kind="|".join(f.value for f in ImageFormat),
     summary="what the image is: a whole disk, or one file system (ext, NTFS) that gets a partition table",
     parse=parse_format,
-    default="required",
+    default="required; of the store: diskdump",
 )
 IMG_PASSWD = Parameter(
     name="img_passwd",
@@ -206,6 +208,7 @@ class Parameters:
     answer_file: Fetchable | None
     userdata: str  # base64
     warnings: tuple[str, ...] = ()
+    stored: StoredImage | None = None  # what the store says of it, where it is of the store
 
     @property
     def converts(self) -> bool:
@@ -230,11 +233,17 @@ def check_values(given: Mapping[str, str]) -> None:
 
 
 def parse_parameters(
-    given: Mapping[str, str], *, tasks: Sequence[TaskInfo], strict: bool = True, preset: Mapping[str, str] | None = None
+    given: Mapping[str, str],
+    *,
+    tasks: Sequence[TaskInfo],
+    strict: bool = True,
+    preset: Mapping[str, str] | None = None,
+    stored: StoredImage | None = None,
 ) -> Parameters:
     """OS parameters by name; `preset` (of a variant) holds where `given` is silent, `tasks` are those of the helper.
 
-    Not `strict`: properties are read as snf-image did. Raises ParameterError. What config_url names is not looked at.
+    `stored`: what the store says of the image, whose properties hold where img_properties is silent. Not `strict`:
+    properties are read as snf-image did. Raises ParameterError. What config_url names is not looked at.
     """
     both = merge(given, preset)
     if both.get("img_passwd") is not None and both.get("img_passwd_hash") is not None:
@@ -244,10 +253,13 @@ def parse_parameters(
         raise ParameterError(
             "img_id is missing: which image is to be deployed? Give -O img_id=NAME,img_format=diskdump"
         )
+    if isinstance(source, StoreImage):
+        _check_stored(both, image_format)
+        image_format = ImageFormat.DISKDUMP
     if image_format is None:
         raise ParameterError("img_format is missing; give -O img_format=diskdump")
     source_format, compression = _encoding(both, source, image_format)
-    properties, warnings = _properties(both, tasks, image_format, strict=strict)
+    properties, warnings = _properties(both, tasks, image_format, strict=strict, stored=stored)
     userdata = CLOUD_USERDATA.of(both) or ""
     if userdata and not properties.cloud_init:
         raise ParameterError(
@@ -272,12 +284,25 @@ def parse_parameters(
         answer_file=OS_ANSWER_FILE.of(both),
         userdata=userdata,
         warnings=warnings,
+        stored=stored,
     )
 
 
 def render_parameters_list() -> str:
     """The file parameters.list, which Ganeti reads (ganeti-os-interface(7)): one `name summary` a line."""
     return "".join(f"{p.name} {p.summary}\n" for p in PARAMETERS)
+
+
+def _check_stored(both: Mapping[str, str], image_format: ImageFormat | None) -> None:
+    """Raises ParameterError for what is said of an image of the store in vain."""
+    if image_format not in (None, ImageFormat.DISKDUMP):
+        raise ParameterError(f"img_format is {image_format.value}, but the store has whole disks only; leave it out")
+    for parameter in (IMG_SOURCE_FORMAT, IMG_COMPRESSION, IMG_CHECKSUM, IMG_SIGNATURE):
+        if parameter.name in both:
+            raise ParameterError(
+                f"{parameter.name} is given, but an image of the store was brought and checked when it was registered; "
+                f"leave it out, and name the content itself as store://map:HASH if that must be certain"
+            )
 
 
 def _encoding(
@@ -309,21 +334,30 @@ def _encoding(
 
 
 def _properties(
-    both: Mapping[str, str], tasks: Sequence[TaskInfo], image_format: ImageFormat, *, strict: bool
+    both: Mapping[str, str],
+    tasks: Sequence[TaskInfo],
+    image_format: ImageFormat,
+    *,
+    strict: bool,
+    stored: StoredImage | None,
 ) -> tuple[Properties, tuple[str, ...]]:
     found: dict[str, str] = {}
     warnings: list[str] = []
-    for parameter in (IMG_PROPERTIES, INST_PROPERTIES):
-        mine = parameter.of(both) or {}
+    sources: dict[str, Mapping[str, str]] = {}
+    if stored is not None:
+        sources[f"the properties of {stored.name}"] = {name.upper(): text for name, text in stored.properties.items()}
+    sources |= {parameter.name: parameter.of(both) or {} for parameter in (IMG_PROPERTIES, INST_PROPERTIES)}
+    for whose, mine in sources.items():
         strangers = unknown_names(mine)
         if strangers and strict:
-            raise ParameterError(f"{parameter.name}: {strangers[0]}")
-        warnings += [f"{parameter.name}: {sentence}; it is left out" for sentence in strangers]
+            raise ParameterError(f"{whose}: {strangers[0]}")
+        warnings += [f"{whose}: {sentence}; it is left out" for sentence in strangers]
         found |= mine
     try:
         properties = parse_properties(found, tasks, strict=strict, image_format=image_format)
     except ValueError as e:
-        raise ParameterError(f"img_properties or inst_properties: {e}") from None
+        also = f" or {next(iter(sources))}" if stored is not None else ""
+        raise ParameterError(f"img_properties or inst_properties{also}: {e}") from None
     return properties, (*warnings, *properties.warnings)
 
 

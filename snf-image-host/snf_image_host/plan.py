@@ -13,7 +13,7 @@ from snf_image_host.exclusions import FRAME
 from snf_image_host.network import plan_nics
 from snf_image_host.params import Parameters
 from snf_image_host.settings import Settings
-from snf_image_host.sources import NoImage
+from snf_image_host.sources import NoImage, StoreImage
 from snf_image_host.userspace import RbdAddress, parse_address
 from snf_image_host.vm import HelperImage
 from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
@@ -195,6 +195,11 @@ def _check_signature(parameters: Parameters, settings: Settings) -> None:
         raise UserError(
             "img_signature is given, but the node has no keys to check it with; "
             "name keyrings in signature_keyrings in the configuration"
+        )
+    if isinstance(parameters.source, StoreImage) and settings.signature_required:
+        raise UserError(
+            "the image is of the store, which keeps no signatures, and this node deploys signed images only "
+            "(signature_required); give the signed image itself"
         )
     if parameters.signature is None and settings.signature_required and not isinstance(parameters.source, NoImage):
         raise UserError(

@@ -116,6 +116,8 @@ def shown_manifest(manifest: Manifest) -> object:
 def _way(parameters: Parameters) -> str:
     if isinstance(parameters.source, NoImage):
         return "nothing is copied; what disk 0 holds is customised"
+    if parameters.stored is not None:
+        return f"nothing is copied if disk 0 was made with origin={parameters.stored.name}; else its data onto disk 0"
     if parameters.converts:
         words = (parameters.source_format.value, parameters.compression.value)
         encoded = " in ".join(word for word in words if word != "none")

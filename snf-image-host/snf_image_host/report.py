@@ -116,6 +116,8 @@ def account(report: Report, entry: Entry) -> Report:
         return report if steps else replace(report, steps=(Step(name="copy", state="running"),))
     if isinstance(record, journal.CopyDone):
         return _ended(report, Step(name="copy", state="done", ms=record.copy_ms))
+    if isinstance(record, journal.Cloned):
+        return _ended(report, Step(name="clone", state="done", ms=0))
     if isinstance(record, journal.HelperStarted):
         return replace(report, accel=record.accel)
     if isinstance(record, journal.TaskStarted):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from snf_image_host.journal import (
+    Cloned,
     CopyDone,
     CopyProgressed,
     Entry,
@@ -61,6 +62,10 @@ class Reporter:
 
     def copied(self, record: CopyDone) -> None:
         logger.info("instance=%s copy done written=%s ms=%d", self.instance, human(record.written), record.copy_ms)
+        self._tell(record)
+
+    def cloned(self, record: Cloned, why: str) -> None:
+        logger.info("instance=%s volume=%s cloned: %s", self.instance, record.volume, why)
         self._tell(record)
 
     def helper(self, record: HelperStarted) -> None:

@@ -9,11 +9,23 @@ from collections.abc import Mapping
 from typing import Final
 
 from snf_image_host.fetch import fetch
-from snf_image_host.params import CONFIG_URL, KNOWN, ParameterError, Parameters, check_values, merge, parse_parameters
+from snf_image_host.params import (
+    CONFIG_URL,
+    IMG_ID,
+    KNOWN,
+    ParameterError,
+    Parameters,
+    check_values,
+    merge,
+    parse_parameters,
+)
 from snf_image_host.plan import check_parameters
 from snf_image_host.settings import Settings, load_variant
+from snf_image_host.sources import StoreImage
+from snf_image_host.sources.store import find_stored
 from snf_image_host.vm import HelperImage
-from synnefo_light.log import escape
+from synnefo_light.errors import Error
+from synnefo_light.log import escape, logger
 from synnefo_light.manifest import FRAMED_LIMIT
 from synnefo_light.records import RecordError, dump_json, load_json
 
@@ -23,24 +35,46 @@ CONFIG_LIMIT: Final = FRAMED_LIMIT
 _JSON: Final = frozenset({"img_properties", "inst_properties", "img_personality"})
 
 
-def read_parameters(given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage) -> Parameters:
-    """All of it. Fetches what config_url names. Raises UserError, PeerError."""
+def read_parameters(
+    given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage, *, image_needed: bool = True
+) -> Parameters:
+    """All of it. Fetches what config_url names. Raises UserError, PeerError.
+
+    Without `image_needed` an image of the store may be gone; its properties are then.
+    """
     asked = merge(given, load_variant(variant, settings).parameters)
     source = CONFIG_URL.of(asked)
     if source is not None:
         content = fetch(source, settings, what="config_url", limit=CONFIG_LIMIT)
         asked |= parse_configuration(content)
-    return parse_parameters(asked, tasks=helper.tasks, strict=settings.strict_properties)
+    return _parsed(asked, settings, helper, image_needed=image_needed)
 
 
 def verify_parameters(given: Mapping[str, str], variant: str, settings: Settings, helper: HelperImage) -> None:
-    """The same without fetching anything: with config_url each value is only looked at by itself. Raises UserError."""
+    """The same without fetching anything: with config_url each value is only looked at by itself. Raises UserError.
+
+    An image of the store must be there.
+    """
     asked = merge(given, load_variant(variant, settings).parameters)
     if CONFIG_URL.of(asked) is not None:
         check_values(asked)
         return
-    parameters = parse_parameters(asked, tasks=helper.tasks, strict=settings.strict_properties)
-    check_parameters(parameters, settings, helper)
+    check_parameters(_parsed(asked, settings, helper), settings, helper)
+
+
+def _parsed(
+    asked: Mapping[str, str], settings: Settings, helper: HelperImage, *, image_needed: bool = True
+) -> Parameters:
+    """With what the store says of the image, if it is one of the store. Raises UserError when there is no such."""
+    source, stored = IMG_ID.of(asked), None
+    if isinstance(source, StoreImage):
+        try:
+            stored = find_stored(source, settings)
+        except Error as e:
+            if image_needed:
+                raise
+            logger.warning("image=%s has no properties that could be asked for: %s", source.reference, e)
+    return parse_parameters(asked, tasks=helper.tasks, strict=settings.strict_properties, stored=stored)
 
 
 def parse_configuration(content: bytes) -> dict[str, str]:

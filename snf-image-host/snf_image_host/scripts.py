@@ -32,7 +32,7 @@ def _rename(environ: Environ, settings: Settings) -> None:
     console = ConsoleLog()
     try:
         helper = installed_helper(settings)
-        parameters = read_parameters(env.parameters, env.variant, settings, helper)
+        parameters = read_parameters(env.parameters, env.variant, settings, helper, image_needed=False)
         done = deploy.rename(env, parameters, settings, helper, console)
     except (Error, Interrupted) as e:
         for line in console.lines()[-10:]:

@@ -44,6 +44,8 @@ class Settings:
     signature_keyrings: tuple[str, ...] = ()  # files of public keys, as gpgv(1) reads them
     signature_required: bool = False
 
+    snf_store: str = "snf-store"  # the program that knows the store of images
+
     dhcp_tags: tuple[str, ...] = ("auto", "dhcp", "nfdhcpd")
     stateful_dhcpv6_tags: tuple[str, ...] = ("dhcpv6", "stateful_dhcpv6")
     lone_nic_ipv4: Literal["none", "dhcp"] = "dhcp"  # the only NIC of an instance, without an address or a network

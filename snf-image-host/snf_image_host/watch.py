@@ -59,6 +59,8 @@ class View:
             return f"task     {record.task} {self._bar(record, entry.at_ms)}"
         if isinstance(record, journal.CopyDone):
             return f"copy     {human(record.written)} of data written in {record.copy_ms / 1000:.1f} s"
+        if isinstance(record, journal.Cloned):
+            return f"clone    nothing is copied: disk 0 is a clone of the image ({record.volume})"
         if isinstance(record, journal.HelperStarted):
             return f"helper   {record.accel}: {record.reason}"
         if isinstance(record, journal.TaskStarted):

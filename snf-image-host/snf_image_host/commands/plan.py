@@ -10,7 +10,7 @@ from typing import Final
 from snf_image_host import accel, instance, intake
 from snf_image_host.commands import Out
 from snf_image_host.create import installed_helper
-from snf_image_host.fetch import open_source
+from snf_image_host.params import Parameters
 from snf_image_host.plan import check_parameters, check_size, needs_helper, plan_disks, plan_manifest
 from snf_image_host.preview import Preview, preview, render
 from snf_image_host.request import read_parameters
@@ -61,11 +61,7 @@ def plan(env: OsEnv, settings: Settings, sizes: tuple[int, ...]) -> Preview:
     with contextlib.ExitStack() as opened:
         size: int | None = None
         if not isinstance(parameters.source, NoImage):
-            intake.signature_of(parameters, settings)
-            source = open_source(parameters.source, settings, opened)
-            size = source.size
-            if parameters.converts:
-                intake.check_staging(source, settings, image=parameters.image)
+            size = _size(parameters, settings, opened)
             least = min(size, sizes[0]) if parameters.converts else size
             lead = intake.lead_of(parameters.image_format)
             check_size(parameters.image, size=least, disk=sizes[0], instance=env.instance, lead=lead)
@@ -85,3 +81,14 @@ def plan(env: OsEnv, settings: Settings, sizes: tuple[int, ...]) -> Preview:
         encode(manifest)
     choice = accel.foresee(helper, settings) if needs_helper(parameters, helper.tasks) else None
     return preview(env, parameters, settings, helper, size=size, sizes=sizes, manifest=manifest, choice=choice)
+
+
+def _size(parameters: Parameters, settings: Settings, opened: contextlib.ExitStack) -> int:
+    """Of the image's bytes as they come. What is of the store is not opened for that."""
+    if parameters.stored is not None:
+        return parameters.stored.size
+    intake.signature_of(parameters, settings)
+    source = intake.open_image(parameters, settings, opened)
+    if parameters.converts:
+        intake.check_staging(source, settings, image=parameters.image)
+    return source.size

@@ -15,8 +15,9 @@ from synnefo_light.log import escape
 
 CHUNK: Final = 1 << 20
 
-#: Schemes of the store of images, which is a part of its own: pithos and pithosmap were snf-image's names for it.
-STORE: Final = ("pithos", "pithosmap", "store")
+STORE: Final = "store"
+#: Synnefo's name for what `store://map:HASH` is here.
+PITHOS_MAP: Final = re.compile(r"pithosmap://([0-9a-f]{64})(?:/[0-9]{1,20})?")
 WEB: Final = ("http", "https")
 FTP: Final = ("ftp", "ftps")
 
@@ -40,13 +41,20 @@ class FtpImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreImage:
+    """An image or snapshot of the store: its name, or map:HASH, as a disk's `origin` takes them."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoImage:
     """`null`: nothing is copied, what the disk holds is customised."""
 
 
 #: What has bytes, and so can hold an image, a signature, an answer file or a configuration.
 Fetchable = LocalImage | HttpImage | FtpImage
-ImageSource = Fetchable | NoImage
+ImageSource = Fetchable | StoreImage | NoImage
 
 
 class OpenImage(Protocol):
@@ -61,14 +69,18 @@ class OpenImage(Protocol):
 
 
 def parse_img_id(text: str) -> ImageSource:
-    """`NAME`, `local://NAME`, `file://NAME`, `http(s)://...`, `ftp(s)://...` or `null`. Raises ValueError."""
+    """`NAME`, `local://NAME`, `file://NAME`, `http(s)://...`, `ftp(s)://...`, `store://NAME`, `pithosmap://HASH/SIZE`,
+    or `null`. Raises ValueError.
+    """
     if text == "null":
         return NoImage()
+    if text.partition(":")[0].lower() in (STORE, "pithosmap"):
+        return _stored(text)
     return parse_fetchable(text)
 
 
 def parse_fetchable(text: str) -> Fetchable:
-    """The same without `null`. Raises ValueError with a sentence."""
+    """What has bytes of its own: the same without `null` and the store. Raises ValueError with a sentence."""
     if not text.isprintable() or len(text) > 4096:
         raise ValueError("it has control characters or is longer than 4096 characters")
     scheme, colon, rest = text.partition(":")
@@ -81,14 +93,16 @@ def parse_fetchable(text: str) -> Fetchable:
         return HttpImage(url=check_url(text))
     if scheme in FTP:
         return FtpImage(url=_check_ftp(text))
-    if scheme in STORE:
+    if scheme in (STORE, "pithosmap"):
+        raise ValueError("the store holds disks; give a file of the image folder or an http(s) or ftp(s) address")
+    if scheme == "pithos":
         raise ValueError(
-            f"{scheme}: is the scheme of the store of images, which this version does not have; "
-            f"give a file of the image folder or an http(s) or ftp(s) address"
+            "pithos: names a file of an account, of which the store here knows nothing; give store://NAME as "
+            "`snf-store image list` shows it, a file of the image folder, or an http(s) or ftp(s) address"
         )
     raise ValueError(
         f"'{shown(text)}' is neither a file of the image folder (NAME or local://NAME), an http(s) or ftp(s) address, "
-        f"nor null"
+        f"an image of the store (store://NAME), nor null"
     )
 
 
@@ -125,11 +139,30 @@ def shown(url: str) -> str:
 
 
 def file_name(source: ImageSource) -> str:
-    """The last part of the source's name, of which a suffix may tell the format; empty for `null`."""
-    if isinstance(source, NoImage):
+    """The last part of the source's name, of which a suffix may tell the format; empty for `null`
+    and the store, which knows what it has."""
+    if isinstance(source, NoImage | StoreImage):
         return ""
     path = source.name if isinstance(source, LocalImage) else urlsplit(source.url).path
     return path.rpartition("/")[2]
+
+
+def _stored(text: str) -> StoreImage:
+    match = PITHOS_MAP.fullmatch(text)
+    if match is not None:
+        return StoreImage(reference=f"map:{match[1]}")
+    scheme, slashes, reference = text.partition("://")
+    if scheme.lower() != STORE or not slashes:
+        raise ValueError(
+            f"'{shown(text)}' is neither store://NAME, store://map:HASH nor pithosmap://HASH/SIZE, HASH being 64 "
+            f"hexadecimal digits"
+        )
+    if re.fullmatch(r"map:[0-9a-f]{64}|(?!map:)[A-Za-z0-9_][A-Za-z0-9._+:@-]{0,199}", reference) is None:
+        raise ValueError(
+            f"'{shown(text)}' names no image of the store: after store:// comes its name, of letters, digits and "
+            f"._+:@-, or map: and 64 hexadecimal digits"
+        )
+    return StoreImage(reference=reference)
 
 
 def _check_ftp(url: str) -> str:

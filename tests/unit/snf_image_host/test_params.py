@@ -71,12 +71,12 @@ def test_img_id_says_which_source_it_is(img_id: str, source: object) -> None:
         (
             {"img_id": "gopher://x/y"},
             "img_id: 'gopher://x/y' is neither a file of the image folder (NAME or local://NAME), an http(s) or ftp(s) "
-            "address, nor null",
+            "address, an image of the store (store://NAME), nor null",
         ),
         (
             {"img_id": "pithos://a/b/c"},
-            "img_id: pithos: is the scheme of the store of images, which this version does not have; "
-            "give a file of the image folder or an http(s) or ftp(s) address",
+            "img_id: pithos: names a file of an account, of which the store here knows nothing; give store://NAME as "
+            "`snf-store image list` shows it, a file of the image folder, or an http(s) or ftp(s) address",
         ),
         ({"img_id": "ftp://h/"}, "img_id: 'ftp://h/' names no file"),
         ({"img_id": "ftp://h/a%0aDELE%20b"}, "img_id: 'ftp://h/a%0aDELE%20b' has control characters in its path"),

@@ -1,0 +1,186 @@
+"""Images of the store: how they are named, what the store says of them, and whether anything is copied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snf_extstorage.commands.image import ImageFacts
+from snf_extstorage.commands.volume import Comparison as Told
+from snf_image_host.params import ParameterError, Parameters, parse_parameters
+from snf_image_host.plan import check_parameters
+from snf_image_host.settings import Settings
+from snf_image_host.sources import LocalImage, StoreImage, file_name, parse_fetchable, parse_img_id
+from snf_image_host.sources.store import Comparison, StoredImage, compare, find_stored, plan_way
+from snf_image_host.vm import HelperImage
+
+from synnefo_light.errors import EnvironmentFault, PeerError, ToolError, UserError
+from synnefo_light.manifest import ImageFormat, SourceFormat
+from synnefo_light.records import dump_json
+from synnefo_light.tasks import OsFamily
+from tests.fake_runner import Answer, FakeRunner
+from tests.task_list import ORDER
+
+HASH = "0123456789abcdef" * 4
+IMAGE = StoreImage(reference="debian-12")
+FACTS = ImageFacts(
+    name="debian-12",
+    kind="image",
+    size=2 << 30,
+    data=1 << 29,
+    map=HASH,
+    object_hash=HASH,
+    parent=None,
+    origin="/srv/debian.qcow2",
+    created_ms=1,
+    generation=1,
+    properties={"OSFAMILY": "linux", "USERS": "root debian"},
+)
+
+
+def stored(**changed: Any) -> StoredImage:
+    return find_stored(IMAGE, Settings(), runner=FakeRunner(Answer(stdout=dump_json(replace(FACTS, **changed)))))
+
+
+def parsed(known: StoredImage | None = None, **given: str) -> Parameters:
+    return parse_parameters({"img_id": "store://debian-12"} | given, tasks=ORDER, stored=known or stored())
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("store://debian-12", "debian-12"),
+        ("STORE://debian-12.qcow2", "debian-12.qcow2"),
+        (f"store://map:{HASH}", f"map:{HASH}"),
+        (f"pithosmap://{HASH}", f"map:{HASH}"),
+        (f"pithosmap://{HASH}/2147483648", f"map:{HASH}"),
+    ],
+)
+def test_an_image_of_the_store_is_named_as_a_disks_origin_is(text: str, reference: str) -> None:
+    assert parse_img_id(text) == StoreImage(reference=reference)
+    assert file_name(parse_img_id(text)) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("store:debian", "store:/debian", "store://", "store://-x", "store://a/b", "store://a b", "store://a\nb"),
+        *("store://../x", "store://map:abc", f"store://{'x' * 201}", "store://x?y", "pithosmap://x", "pithosmap:x"),
+        *(f"pithosmap://{HASH}/x", f"store://map:{HASH.upper()}"),
+    ],
+)
+def test_what_names_no_image_of_the_store_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"store://|control characters"):
+        parse_img_id(text)
+
+
+def test_what_is_fetched_whole_is_not_of_the_store() -> None:
+    with pytest.raises(ValueError, match="the store holds disks"):
+        parse_fetchable("store://debian-12")
+    assert parse_img_id("store.raw") == LocalImage(name="store.raw")
+
+
+def test_both_rooms_agree_on_what_the_store_says() -> None:
+    assert stored().properties == FACTS.properties
+    told = Told(image="debian-12", volume="x.ext.disk0", changed=None)
+    runner = FakeRunner(Answer(returncode=1, stdout=dump_json(told)))
+    assert compare(IMAGE, "u", Settings(snf_store="/s"), runner=runner) == Comparison(
+        image="debian-12", volume="x.ext.disk0", changed=None
+    )
+    assert runner.calls[0].argv == ("/s", "volume", "compare", "--json", "--", "u", "debian-12")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "sentence"),
+    [
+        (
+            Answer(returncode=2, stderr=b"snf-store: there is no image, snapshot or object debian-12 in /s\n"),
+            UserError,
+            "^there is no image, snapshot or object debian-12 in /s$",
+        ),
+        (
+            Answer(returncode=3, stderr=b"x\nsnf-store: /s holds no volumes\n"),
+            EnvironmentFault,
+            "^/s holds no volumes$",
+        ),
+        (Answer(returncode=70, stderr=b"snf-store: a fault"), PeerError, "snf-store ended with 70: a fault"),
+        (Answer(returncode=-9), PeerError, "snf-store ended with -9"),
+        (Answer(stdout=b"{}"), PeerError, "what snf-store says of debian-12 cannot be used"),
+        (Answer(stdout=dump_json(replace(FACTS, size=0))), PeerError, "size 0 is none that a disk has"),
+        (Answer(stdout=dump_json(FACTS).replace(b'"kind"', b'"sort"')), PeerError, "sort: this key is not known"),
+        (Answer(stdout=b" " * (2 << 20)), PeerError, "at most 1048576 are accepted"),
+    ],
+)
+def test_what_the_store_says_otherwise_is_an_error_of_its_kind(answer: Answer, error: type, sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        find_stored(IMAGE, Settings(), runner=FakeRunner(answer))
+
+
+def test_without_the_store_its_package_is_named() -> None:
+    absent = FakeRunner(lambda argv: ToolError(argv, "was not found"))
+    with pytest.raises(EnvironmentFault, match="snf-store is not on this node; install the package snf-extstorage"):
+        find_stored(IMAGE, Settings(), runner=absent)
+
+
+def test_only_a_disk_that_reads_as_the_image_is_not_copied_onto() -> None:
+    def way(changed: int | None, *, volume: str | None = "v", reinstall: bool = False) -> tuple[str | None, str]:
+        found = plan_way(stored(), Comparison(image="debian-12", volume=volume, changed=changed), reinstall=reinstall)
+        return found.volume, found.why
+
+    assert way(0) == ("v", "disk 0 is a clone of debian-12 that nobody wrote to: nothing is copied")
+    assert way(0, reinstall=True)[0] == "v"
+    for copied, words in (
+        (way(1), "made with origin=debian-12"),
+        (way(4096, reinstall=True), "disk 0 was written to (4 KiB may differ from debian-12), so the image is copied"),
+        (way(None), "cannot be told"),
+        (way(None, volume=None), "provider=archipelago,origin=debian-12"),
+        (way(0, volume=None), "no volume of the store"),
+    ):
+        assert copied[0] is None
+        assert words in copied[1]
+        assert "the image is copied" in copied[1]
+    assert plan_way(stored(), None, reinstall=False).volume is None
+
+
+def test_the_stores_properties_hold_where_nothing_else_is_given() -> None:
+    found = parsed()
+    assert (found.image_format, found.source_format) == (ImageFormat.DISKDUMP, SourceFormat.RAW)
+    assert (found.properties.os_family, found.properties.users) == (OsFamily.LINUX, ("root", "debian"))
+    assert found.image == "store://debian-12"
+    over = parsed(img_properties='{"users": "me"}', inst_properties='{"SWAP": "file:64"}')
+    assert (over.properties.users, over.properties.os_family) == (("me",), OsFamily.LINUX)
+    assert parsed(stored(properties={"osfamily": "freebsd"})).properties.os_family is OsFamily.FREEBSD
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"img_format": "extdump"}, "img_format is extdump, but the store has whole disks only"),
+        ({"img_source_format": "qcow2"}, "img_source_format is given, but an image of the store"),
+        ({"img_compression": "xz"}, "img_compression is given"),
+        ({"img_checksum": f"sha256:{HASH}"}, "img_checksum is given"),
+        ({"img_signature": "x.sig"}, "img_signature is given"),
+    ],
+)
+def test_what_would_be_said_in_vain_is_refused(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ParameterError, match=sentence):
+        parse_parameters({"img_id": "store://debian-12"} | given, tasks=ORDER, stored=stored())
+
+
+def test_an_unknown_property_of_the_store_names_the_image_and_stops_only_who_is_strict() -> None:
+    odd = stored(properties={"OSFAMLY": "linux"})
+    with pytest.raises(ParameterError, match="the properties of debian-12: the property 'OSFAMLY' is not known"):
+        parsed(odd)
+    lenient = parse_parameters({"img_id": "store://debian-12"}, tasks=ORDER, stored=odd, strict=False)
+    assert len(lenient.warnings) == 1
+    with pytest.raises(ParameterError, match="or the properties of debian-12: OSFAMILY is"):
+        parsed(stored(properties={"OSFAMILY": "plan9"}))
+
+
+def test_a_node_that_wants_signatures_takes_nothing_of_the_store() -> None:
+    helper = HelperImage(folder=Path("/nowhere"), version="1", tasks=ORDER)
+    check_parameters(parsed(), Settings(), helper)
+    with pytest.raises(UserError, match="which keeps no signatures"):
+        check_parameters(parsed(), Settings(signature_required=True), helper)
