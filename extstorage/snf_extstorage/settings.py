@@ -32,7 +32,7 @@ class CephSettings:
     store_namespace: str = "snf-store"
     #: Attach through the kernel's driver, as a device, instead of telling QEMU a URI.
     krbd: bool = False
-    #: Ganeti 3.1.0~rc2 cannot read `:id=USER` in a URI; without it, CEPH_ARGS in Ganeti's environment names the user.
+    #: Ganeti 3.1.0~rc2 cannot read `:id=USER` in a URI; without it, QEMU is client.admin, and `user` must be admin.
     user_in_uri: bool = True
 
     def __post_init__(self) -> None:

@@ -349,6 +349,10 @@ class RadosVolumes:
             extents=None,
         )
 
+    def has(self, name: str) -> bool:
+        """Whether there is a volume, whole or not."""
+        return self._kept.volumes.get(name) is not None
+
     def find(self, uuid: str) -> VolumeName | None:
         found = (name for name, record in self._kept.volumes.items() if record.uuid == uuid and record.state == "ready")
         return next((VolumeName(name) for name in found), None)
@@ -391,8 +395,14 @@ class RadosVolumes:
     # --- parts
 
     def _uri(self, name: str) -> str:
-        user = self._images.cluster.access.user if self._user_in_uri else None
-        return render_uri(pool=self._images.pool, namespace=self._images.namespace, image=name, user=user)
+        images = self._images
+        return render_uri(
+            pool=images.pool,
+            namespace=images.namespace,
+            image=name,
+            user=images.cluster.access.user,
+            with_user=self._user_in_uri,
+        )
 
     def _require_usable(self, name: str) -> None:
         """Raises UserError for a place that instances could not use, before anything is made there."""

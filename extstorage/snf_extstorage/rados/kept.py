@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any, Final, Generic, TypeVar
 
 from snf_extstorage.rados.images import Images
-from snf_extstorage.rados.record import BaseRecord, SnapshotRecord, Table, VolumeRecord
+from snf_extstorage.rados.record import PLACES, BaseRecord, PlaceRecord, SnapshotRecord, Table, VolumeRecord
 from snf_extstorage.refusals import refuse_other
 from snf_extstorage.volume import Exists, InUse, NotFound, Trace
 from synnefo_light.ceph import CephFault
@@ -79,6 +79,7 @@ class Kept:
         self.volumes = Table(objects, "snf.volumes", VolumeRecord)
         self.snapshots = Table(objects, "snf.snapshots", SnapshotRecord)
         self.bases = Table(objects, "snf.bases", BaseRecord)
+        self.places = Table(objects, PLACES, PlaceRecord)
 
     # --- reading
 

@@ -1,7 +1,8 @@
 """The provider `rados`: disks as RBD images, for a site that wants these and no store.
 
 It is the engine `rados` on the pool that the disk's parameters name: the same records, the same fence. What a disk
-begins as is any snapshot of any image of the pool.
+begins as is any snapshot of any image of the pool. Parameters count when a disk is made; a change later does not
+move it, or lose it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Final
 from snf_extstorage.provider import Parameter, VolumeProvider
 from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Images
+from snf_extstorage.rados.places import Places
+from snf_extstorage.rados.record import PlaceRecord
 from snf_extstorage.settings import Settings, load_settings
-from synnefo_light.ceph import Access, Cluster
+from snf_extstorage.volume import Attachment, Exists
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import CreateEnv
+from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv, VolumeName
 from synnefo_light.log import escape
 from synnefo_light.units import KIB, bytes_of, parse_size
 
@@ -50,14 +53,8 @@ _ORIGIN: Final = re.compile(r"([A-Za-z0-9_.][A-Za-z0-9_.:+-]{0,199})@([A-Za-z0-9
 class Disk:
     """What a disk's parameters say."""
 
-    pool: str
-    data_pool: str | None
-    namespace: str
-    user: str
+    place: PlaceRecord
     origin: tuple[str, str] | None
-    features: int | None
-    object_size: int | None
-    fence: bool
 
 
 def parse_disk(params: Mapping[str, str], settings: Settings) -> Disk:
@@ -66,16 +63,16 @@ def parse_disk(params: Mapping[str, str], settings: Settings) -> Disk:
     fence = params.get("fence", "yes")
     if fence not in ("yes", "no"):
         raise UserError(f"the disk option fence is {escape(fence)!r}; it can be yes or no")
-    return Disk(
+    place = PlaceRecord(
         pool=params.get("pool") or ceph.pool,
         data_pool=params.get("data_pool") or ceph.data_pool or None,
         namespace=params.get("namespace") or ceph.namespace,
         user=params.get("user") or ceph.user,
-        origin=_origin(params["origin"]) if params.get("origin") else None,
         features=_features(params["features"]) if params.get("features") else None,
         object_size=_object_size(params["object_size"]) if params.get("object_size") else ceph.object_kib * KIB,
         fence=fence == "yes",
     )
+    return Disk(place=place, origin=_origin(params["origin"]) if params.get("origin") else None)
 
 
 def _origin(text: str) -> tuple[str, str]:
@@ -103,38 +100,91 @@ def _object_size(text: str) -> int:
     return size
 
 
-class Rados(VolumeProvider):
-    def __init__(self, volumes: RadosVolumes, disk: Disk) -> None:
-        super().__init__(volumes)
-        self._rados = volumes
-        self._disk = disk
+class Rados:
+    """A disk is where its parameters said when it was made, and is used by that user; see `places.py`."""
+
+    def __init__(self, settings: Settings, params: Mapping[str, str], places: Places) -> None:
+        self._settings = settings
+        self._params = params
+        self._places = places
 
     def create(self, env: CreateEnv) -> None:
-        if self._disk.origin is None:
-            self._volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
+        """1 the volume, 2 where it is: died in between, its parameters are still those that it was made with."""
+        disk = parse_disk(env.params, self._settings)
+        before = self._places.get(env.volume)
+        if before is not None and before != disk.place and self._volumes_at(before).has(env.volume):
+            raise Exists(
+                f"volume {env.volume} is to be made in pool {disk.place.pool} by client.{disk.place.user}, but it was "
+                f"made in pool {before.pool} by client.{before.user}; remove it first"
+            )
+        volumes = self._volumes_at(disk.place)
+        if disk.origin is None:
+            volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
         else:
-            image, snapshot = self._disk.origin
-            self._rados.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+            image, snapshot = disk.origin
+            volumes.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+        self._places.put(env.volume, before, disk.place)
+
+    def remove(self, env: VolumeEnv) -> None:
+        """1 the volume, 2 where it was."""
+        place = self._places.get(env.volume)
+        self._at(env.volume).remove(env)
+        if place is not None:
+            self._places.forget(env.volume, place)
+
+    def grow(self, env: GrowEnv) -> None:
+        self._at(env.volume).grow(env)
+
+    def attach(self, env: VolumeEnv) -> Attachment:
+        return self._at(env.volume).attach(env)
+
+    def detach(self, env: VolumeEnv) -> None:
+        self._at(env.volume).detach(env)
+
+    def snapshot(self, env: SnapshotEnv) -> None:
+        """Beside its volume; what an earlier export left of that name may be elsewhere."""
+        place, before = self._place(env.volume), self._places.get(env.snapshot)
+        if before is not None and before != place:
+            self._volumes_at(before).remove(env.snapshot)
+        self._places.put(env.snapshot, before, place)
+        VolumeProvider(self._volumes_at(place)).snapshot(env)
+
+    def set_info(self, env: SetInfoEnv) -> None:
+        self._at(env.volume).set_info(env)
+
+    def open(self, env: OpenEnv) -> None:
+        self._at(env.volume).open(env)
+
+    def close(self, env: VolumeEnv) -> None:
+        self._at(env.volume).close(env)
+
+    def _at(self, name: VolumeName) -> VolumeProvider:
+        return VolumeProvider(self._volumes_at(self._place(name)))
+
+    def _place(self, name: VolumeName) -> PlaceRecord:
+        """Of a disk that has none, as one that is gone, what its parameters say now."""
+        return self._places.get(name) or parse_disk(self._params, self._settings).place
+
+    def _volumes_at(self, place: PlaceRecord) -> RadosVolumes:
+        images = Images(
+            self._places.cluster_of(place.user),
+            pool=place.pool,
+            namespace=place.namespace,
+            data_pool=place.data_pool,
+            object_size=place.object_size,
+            features=place.features,
+        )
+        return RadosVolumes(
+            images,
+            node=self._settings.node_name,
+            krbd=self._settings.ceph.krbd,
+            user_in_uri=self._settings.ceph.user_in_uri,
+            reserve_percent=self._settings.reserve_percent,
+            fencing=place.fence,
+        )
 
 
 def provider(params: Mapping[str, str]) -> Rados:
     """See providers.ProviderModule."""
     settings = load_settings()
-    disk = parse_disk(params, settings)
-    images = Images(
-        Cluster(Access(conf=settings.ceph.conf, user=disk.user)),
-        pool=disk.pool,
-        namespace=disk.namespace,
-        data_pool=disk.data_pool,
-        object_size=disk.object_size,
-        features=disk.features,
-    )
-    volumes = RadosVolumes(
-        images,
-        node=settings.node_name,
-        krbd=settings.ceph.krbd,
-        user_in_uri=settings.ceph.user_in_uri,
-        reserve_percent=settings.reserve_percent,
-        fencing=disk.fence,
-    )
-    return Rados(volumes, disk)
+    return Rados(settings, params, Places(settings))

@@ -26,6 +26,8 @@ from synnefo_light.records import RecordError, parse_json, plain
 from synnefo_light.store.rados_objects import Objects
 
 LIMIT: Final = 16 << 10
+#: The object with `PlaceRecord`s.
+PLACES: Final = "snf.places"
 VERSION: Final = 1
 _DIGITS: Final = 32
 

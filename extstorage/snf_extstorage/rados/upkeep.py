@@ -66,7 +66,7 @@ def _unneeded(kept: Kept) -> list[str]:
 def check(kept: Kept) -> Iterator[str]:
     """A sentence for each record that cannot be read, each without its image, and each thing half made."""
     there = set(kept.images.names())
-    for table in (kept.volumes, kept.snapshots, kept.bases):
+    for table in (kept.volumes, kept.snapshots, kept.bases, kept.places):
         for _, fault in table.damaged():
             yield str(fault)
     for name, volume in kept.volumes.items():

@@ -1,11 +1,12 @@
 """How QEMU is told where an image is: pure.
 
-    rbd:POOL/IMAGE                as client.admin, or whoever CEPH_ARGS names
+    rbd:POOL/IMAGE                as client.admin
     rbd:POOL/IMAGE:id=USER
 
 Ganeti 3.0 hands QEMU whatever it is given. Ganeti 3.1 takes it apart with a pattern (its hv_kvm/kvm_utils.py) and
 refuses what does not match: pools are of letters, digits and underscores, there are no namespaces, images are of
-lower case letters, digits, hyphens and dots; and up to 3.1.0~rc2 there is no `:id=`.
+lower case letters, digits, hyphens and dots; and up to 3.1.0~rc2 there is no `:id=`. QEMU takes the user from nowhere
+else: of CEPH_ARGS librados reads options as --keyring, but not --id or --name. So such a Ganeti needs client.admin.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _POOL: Final = re.compile(r"[A-Za-z0-9_]+")
 _IMAGE: Final = re.compile(r"[a-z0-9.-]+")
 
 
-def render_uri(*, pool: str, namespace: str, image: str, user: str | None) -> str:
-    """`user` None: it is left out. Raises UserError when Ganeti 3.1 could not read it."""
+def render_uri(*, pool: str, namespace: str, image: str, user: str, with_user: bool = True) -> str:
+    """`with_user`: whether Ganeti reads an address with a user. Raises UserError when Ganeti could not read it."""
     if namespace:
         raise UserError(
             f"image {image} is in the namespace {namespace} of pool {pool}, which Ganeti 3.1 cannot pass to QEMU; "
@@ -36,4 +37,11 @@ def render_uri(*, pool: str, namespace: str, image: str, user: str | None) -> st
             f"the image {image} has a character that Ganeti 3.1 cannot pass to QEMU; "
             "its name may have lower case letters, digits, hyphens and dots"
         )
-    return f"rbd:{pool}/{image}" + (f":id={user}" if user and user != "admin" else "")
+    if user == "admin":
+        return f"rbd:{pool}/{image}"
+    if not with_user:
+        raise UserError(
+            f"image {image} is to be used as client.{user}, which this Ganeti cannot pass on (user_in_uri = false); "
+            'use user = "admin", or the kernel\'s driver (krbd = true)'
+        )
+    return f"rbd:{pool}/{image}:id={user}"

@@ -14,7 +14,7 @@ from snf_lab.ceph import CLIENT
 
 from synnefo_light.ganeti import VolumeName
 from tests.real.snf_extstorage.places import TREE
-from tests.real.snf_extstorage.rados_site import MIB, POOL, STORE_POOL, RadosSite
+from tests.real.snf_extstorage.rados_site import DATA_POOL, MIB, POOL, STORE_POOL, RadosSite
 
 INSTALLED = Path("/usr/share/ganeti/extstorage/rados")
 ROOM = INSTALLED.parent if INSTALLED.is_dir() else TREE / "extstorage"
@@ -101,6 +101,43 @@ def test_a_disk_begins_as_a_snapshot_of_any_image(rados: RadosSite, scripts: Sit
     assert done.returncode == 0, done.stderr
     assert rados.read(name, count=64 * MIB) == b"G" * 4096 + bytes(32 * MIB - 4096)
     assert f"parent: {POOL}/{image}@v1" in rados.ceph.run(["rbd", "info", f"{POOL}/{name}"]).text
+
+
+def test_where_a_disk_is_counts_when_it_is_made_and_a_change_later_loses_nothing(
+    rados: RadosSite, scripts: Site, name: VolumeName
+) -> None:
+    """An administrator modifies a disk's parameters while it exists; Ganeti passes the new ones from then on."""
+    made = {"EXTP_POOL": DATA_POOL, "EXTP_FENCE": "no"}
+    changed = {"EXTP_POOL": "none", "EXTP_USER": "nobody", "EXTP_FENCE": "perhaps", "EXTP_OBJECT_SIZE": "3"}
+
+    def call(script: str, volume: str = name, **more: str) -> str:
+        done = scripts.script("rados", script, volume, **changed, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert scripts.script("rados", "create", name, VOL_SIZE="16", **made).returncode == 0
+    for _ in range(2):
+        assert scripts.script("rados", "create", name, VOL_SIZE="16", **made).returncode == 0
+    refused = scripts.script("rados", "create", name, VOL_SIZE="16")
+    assert f"it was made in pool {DATA_POOL}" in refused.stderr.splitlines()[-1]
+    assert call("attach") == f"\nkvm:rbd:{DATA_POOL}/{name}:id={CLIENT}"
+    call("open", VOL_OPEN_EXCLUSIVE="True")
+    call("grow", VOL_SIZE="16", VOL_NEW_SIZE="32")
+    call("setinfo", VOL_METADATA="originstname+web1")
+    call("snapshot", VOL_SNAPSHOT_NAME=f"{name}.snap", VOL_SNAPSHOT_SIZE="32")
+    assert f"{DATA_POOL}/{name}.snap" in call("attach", f"{name}.snap")
+    call("detach")
+    there = set(rados.ceph.run(["rbd", "ls", DATA_POOL]).text.split())
+    assert {name, f"{name}.snap"} <= there
+    for volume in (name, f"{name}.snap"):
+        call("remove", volume)
+    there = set(rados.ceph.run(["rbd", "ls", DATA_POOL]).text.split())
+    assert {name, f"{name}.snap"} & there == set()
+    listed = rados.ceph.run(["rados", "-p", POOL, "listomapkeys", "snf.places"]).text
+    assert name not in listed
+    # The name is free again, in any pool.
+    assert scripts.script("rados", "create", name, VOL_SIZE="16").returncode == 0
+    assert name in rados.images_there()
 
 
 @pytest.mark.parametrize(

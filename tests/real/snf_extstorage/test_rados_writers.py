@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -197,6 +198,17 @@ def test_a_place_that_ganeti_could_not_name_is_refused_before_anything_is_made(
     images = rados.images(pool=pool, namespace=namespace)
     with pytest.raises(UserError, match=r"Ganeti 3\.1 cannot pass to QEMU"):
         rados.node(images=images).create(name, uuid=UUID, size=SIZE)
+
+
+def test_qemu_takes_the_user_from_the_address_alone(rados: RadosSite, engine: RadosVolumes, name: VolumeName) -> None:
+    """Which is why a user that Ganeti cannot pass on is refused: librados takes none from CEPH_ARGS."""
+    engine.create(name, uuid=None, size=SIZE)
+    environ = {**os.environ, "CEPH_ARGS": "--id ganeti"}
+    for user, works in ((":id=ganeti", True), ("", False)):
+        address = f"rbd:{POOL}/{name}{user}:conf={rados.ceph.client_conf}"
+        words = ["qemu-io", "-f", "raw", "-c", "read 0 4096", address]
+        done = subprocess.run(words, env=environ, capture_output=True, timeout=60, check=False)
+        assert (done.returncode == 0) is works, done.stderr
 
 
 def test_objects_are_as_small_as_asked_for(rados: RadosSite, name: VolumeName) -> None:

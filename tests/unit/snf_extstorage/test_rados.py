@@ -28,11 +28,16 @@ TREE = Path(__file__).resolve().parents[3]
 
 def test_a_uri_names_the_user_unless_it_is_the_default() -> None:
     assert render_uri(pool="volumes", namespace="", image=VOLUME, user="ganeti") == f"rbd:volumes/{VOLUME}:id=ganeti"
-    for user in ("admin", None):
-        uri = render_uri(pool="volumes", namespace="", image=VOLUME, user=user)
+    for with_user in (True, False):
+        uri = render_uri(pool="volumes", namespace="", image=VOLUME, user="admin", with_user=with_user)
         found = GANETI_3_1_RC2.fullmatch(uri)
         assert found is not None
         assert found["image"] == VOLUME
+
+
+def test_a_user_that_ganeti_cannot_pass_on_is_refused() -> None:
+    with pytest.raises(UserError, match=r"to be used as client\.ganeti, which this Ganeti cannot pass"):
+        render_uri(pool="volumes", namespace="", image=VOLUME, user="ganeti", with_user=False)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ def test_a_uri_names_the_user_unless_it_is_the_default() -> None:
 )
 def test_what_ganeti_3_1_cannot_read_is_refused(pool: str, namespace: str, image: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        render_uri(pool=pool, namespace=namespace, image=image, user=None)
+        render_uri(pool=pool, namespace=namespace, image=image, user="admin")
 
 
 def test_parts_are_put_in_order_joined_and_cut() -> None:
@@ -88,8 +93,9 @@ def test_what_rbd_says_otherwise_is_an_error_and_no_device(said: str) -> None:
 
 def test_a_disk_without_parameters_is_as_the_site_has_it() -> None:
     disk = parse_disk({}, SETTINGS)
-    assert (disk.pool, disk.user, disk.origin, disk.features, disk.fence) == ("volumes", "ganeti", None, None, True)
-    assert disk.object_size == 4 << 20
+    at = disk.place
+    assert (at.pool, at.user, disk.origin, at.features, at.fence) == ("volumes", "ganeti", None, None, True)
+    assert at.object_size == 4 << 20
 
 
 def test_a_disks_parameters_go_before_the_sites() -> None:
@@ -103,8 +109,9 @@ def test_a_disks_parameters_go_before_the_sites() -> None:
         "fence": "no",
     }
     disk = parse_disk(params, SETTINGS)
-    assert (disk.pool, disk.data_pool, disk.user, disk.origin) == ("fast", "ec", "web", ("debian-12", "gold"))
-    assert (disk.features, disk.object_size, disk.fence) == (5, 65536, False)
+    at = disk.place
+    assert (at.pool, at.data_pool, at.user, disk.origin) == ("fast", "ec", "web", ("debian-12", "gold"))
+    assert (at.features, at.object_size, at.fence) == (5, 65536, False)
 
 
 @pytest.mark.parametrize(
