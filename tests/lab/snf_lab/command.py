@@ -44,7 +44,12 @@ def add_lab_arguments(parser: argparse.ArgumentParser) -> None:
     """What describes a lab, the same for each subcommand that may have to make one."""
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes that the lab has at least, 1 to 4 (1)")
     parser.add_argument("--release", default="bookworm", metavar="NAME", help="bookworm (Ganeti 3.0) or trixie (3.1)")
-    parser.add_argument("--storage", default="directory", metavar="KIND", help="directory, or rados: a Ceph besides")
+    parser.add_argument(
+        "--storage",
+        default="directory",
+        metavar="KIND",
+        help="of volumes: directory, or rados (directory)",
+    )
     parser.add_argument("--dev", action="store_true", help="bind the tree's Python packages over the installed ones")
 
 

@@ -31,6 +31,7 @@ RUNS_LAB = (
     HostPackage(name="dpkg-dev", reason="builds our packages and indexes the nodes' package repository"),
     HostPackage(name="e2fsprogs", reason="makes file systems for images"),
     HostPackage(name="fdisk", reason="partitions images"),
+    HostPackage(name="xfsprogs", reason="makes the file system of volumes"),
     HostPackage(name="gdisk", reason="checks partition tables that others made"),
 )
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snf_lab import apt, ceph, cluster, fabric, host_packages, packages, roots, sweep
+from snf_lab import apt, ceph, cluster, fabric, host_packages, packages, roots, sweep, volumes
 from snf_lab.node import Node, standard_binds
 from snf_lab.progress import Progress
 from snf_lab.state import MAX_NODES, RELEASES, TREE, LabConfig, State
@@ -126,6 +126,7 @@ class Lab:
             self._erase_half_made()
             self._boot(self.nodes, config)
             self._install(self.nodes, config, ours)
+            self._ensure_store(config)
             self._ensure_ceph(self.nodes, config)
             self._ensure_cluster(config, ours)
 
@@ -135,6 +136,7 @@ class Lab:
         with self.locked(), self.progress.step(f"boot node {number}", log=node.console_log):
             config = self._required_config()
             fabric.Fabric(self.state.netns, self._run).make_switch()
+            self._make_volumes(config)
             node.boot(config, standard_binds(self.state, config))
             packages.bind_tree(node, dev=config.dev)
             self._ensure_ceph([node], config)
@@ -225,6 +227,7 @@ class Lab:
 
     def _boot(self, nodes: Sequence[Node], config: LabConfig) -> None:
         fabric.Fabric(self.state.netns, self._run).make_switch()
+        self._make_volumes(config)
         binds = standard_binds(self.state, config)
         off = [node for node in nodes if node.find_pid() is None]
         if off:
@@ -235,6 +238,14 @@ class Lab:
         if ours is not None:
             with self.progress.step(f"install our packages on {_counted(nodes)}"):
                 on_each(nodes, lambda node: packages.install(node, ours, dev=config.dev))
+
+    def _make_volumes(self, config: LabConfig) -> None:
+        if config.storage == "directory":
+            volumes.make_folder(self.state, self._run)
+
+    def _ensure_store(self, config: LabConfig) -> None:
+        if config.storage == "directory" and self.master.exists("/usr/sbin/snf-store"):
+            self.master.run(["snf-store", "init"], timeout_s=60)
 
     @property
     def ceph(self) -> ceph.Ceph:

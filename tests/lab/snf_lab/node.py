@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from snf_lab import cgroups, fabric, mounts, nspawn, processes
+from snf_lab import cgroups, fabric, mounts, nspawn, processes, volumes
 from snf_lab.state import RELEASES, TREE, LabConfig, State
 from snf_lab.ties import TIE
 from synnefo_light.errors import EnvironmentFault, ToolError
@@ -215,7 +215,8 @@ class Node:
                 time.sleep(0.1)
 
     def _detach_loops(self) -> None:
-        """Loop devices outlive who made them; those on files of this node's overlay are this node's."""
+        """Loop devices outlive who made them: those with this node's tag are its own, and those on its overlay."""
+        volumes.detach_loops(self.number, self._host)
         if not mounts.is_mounted(self.root):
             return
         device = self.root.stat().st_dev
@@ -278,6 +279,8 @@ def standard_binds(state: State, config: LabConfig) -> tuple[nspawn.Bind, ...]:
         nspawn.Bind(source=state.repo, target=nspawn.REPO),
         nspawn.Bind(source=state.images, target=nspawn.IMAGES),
     ]
+    if config.storage == "directory":
+        binds.append(volumes.bind(state))
     if config.dev:
         binds.append(nspawn.Bind(source=TREE, target=nspawn.TREE))
     return tuple(binds)

@@ -17,6 +17,7 @@ SHARED_STORAGE = "/srv/ganeti/shared-file-storage"
 REPO = "/srv/synnefo-light-repo"
 TREE = "/srv/synnefo-light-tree"
 IMAGES = "/srv/synnefo-light-images"
+VOLUMES = "/srv/snf-store"  # where snf-extstorage looks unless it is told otherwise
 LOOP_DEVICES = 64
 
 #: A node has these when the host does: mode and group as Debian's udev sets them, and the kernel's fixed numbers
@@ -114,4 +115,7 @@ def node_files(number: int, *, machine_id: str, devices: Collection[str]) -> tup
 
 
 #: Folders that Ganeti expects and does not make.
-NODE_FOLDERS = ("var/log/ganeti/extstorage", FILE_STORAGE[1:], SHARED_STORAGE[1:], REPO[1:], TREE[1:], IMAGES[1:])
+NODE_FOLDERS = (
+    "var/log/ganeti/extstorage",
+    *(path[1:] for path in (FILE_STORAGE, SHARED_STORAGE, REPO, TREE, IMAGES, VOLUMES)),
+)

@@ -9,6 +9,7 @@
     STATE/run/netns/{switch,nodeN} network namespaces, bind-mounted onto files
     STATE/run/nodes/N/             root (the mounted overlay), upper and work (its writes), console.log
     STATE/run/shared/ repo/ log/   the nodes' shared directory, their package repository, logs
+    STATE/run/volumes/             volumes and the store, where all nodes see them (volumes.py)
     STATE/run/ceph/                the Ceph of a lab with --storage rados
 
 `cache/` survives `down`; things in it are made under a temporary name and renamed, so what has its name is whole.
@@ -114,6 +115,10 @@ class State:
     @property
     def netns(self) -> Path:
         return self.run / "netns"
+
+    @property
+    def volumes(self) -> Path:
+        return self.run / "volumes"
 
     @property
     def ceph(self) -> Path:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from snf_lab import cgroups, mounts, processes
+from snf_lab import cgroups, mounts, processes, volumes
 from snf_lab.state import State
 from synnefo_light.errors import EnvironmentFault, Error, ToolError
 from synnefo_light.run import Runner, run
@@ -78,9 +78,10 @@ def _detach_loops(state: State, runner: Runner) -> None:
     loops = mounts.read_loops(runner)
     if not loops:
         return
-    overlays = {m.device for m in mounts.read_mounts() if m.point.is_relative_to(state.run) and m.kind == "overlay"}
-    for device in mounts.plan_loops(loops, below=state.run, devices=overlays, inodes=_shared_files(state)):
-        runner(["losetup", "--detach", device], timeout_s=20)
+    below = [m for m in mounts.read_mounts() if m.point.is_relative_to(state.run)]
+    ours = {m.device for m in below if m.kind in ("overlay", "xfs")}
+    for device in mounts.plan_loops(loops, below=state.run, devices=ours, inodes=_shared_files(state)):
+        volumes.release(device, runner)
 
 
 def _shared_files(state: State) -> set[tuple[tuple[int, int], int]]:
