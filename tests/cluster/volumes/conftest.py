@@ -1,0 +1,34 @@
+"""Three nodes; first with volumes in a directory that they share, then in a Ceph, as `./lab up --storage` makes both."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from snf_lab.lab import Lab
+
+from tests.cluster.volumes import site as sites
+from tests.cluster.volumes.site import Site
+
+
+@pytest.fixture(scope="session", params=["directory", "rados"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    lab = Lab.open()
+    lab.ensure_up(nodes=3, storage=request.param)
+    assert lab.config is not None and lab.config.storage == request.param, "a lab with a Ceph does not lose it again"
+    image = sites.counting_image(lab.state.images)
+    sites.register(lab.master, image)
+    yield Site(lab, request.param)
+    image.unlink()
+
+
+@pytest.fixture
+def name(site: Site) -> Iterator[str]:
+    """A fresh instance name; the instance is removed afterwards if it came to be, and all of its volumes with it."""
+    before = site.volumes()
+    fresh = f"v-{uuid.uuid4().hex[:8]}"
+    yield fresh
+    if fresh in site.instances():
+        site.remove(fresh)
+        assert site.volumes() == before, "removing the instance left volumes behind"

@@ -1,0 +1,150 @@
+"""A cluster of three nodes whose disks are volumes, and what lies in them, asked of others than our scripts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snf_lab.lab import Lab
+from snf_lab.node import Node
+
+from synnefo_light.run import Completed
+from tests.cluster.volumes.counting_guest import Row, boot_sector, read_row
+
+CONTROL = "/var/run/ganeti/kvm-hypervisor/ctrl"
+SIZE_MIB = 32
+IMAGE = "counting-guest"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    name: str
+    size: int
+    holders: tuple[str, ...]
+    origin: str | None
+
+
+class Site:
+    """Instances on volumes of one engine."""
+
+    def __init__(self, lab: Lab, storage: str) -> None:
+        self.lab = lab
+        self.storage = storage
+        self.master = lab.master
+
+    # --- Ganeti
+
+    def gnt(self, command: str, *, ok: tuple[int, ...] = (0,), timeout_s: float = 300) -> Completed:
+        return self.master.run(shlex.split(command), ok=ok, timeout_s=timeout_s)
+
+    def disk(self, **options: str) -> str:
+        """What follows `--disk N:` for a disk that both Ganeti and QEMU can use here."""
+        given = {"size": f"{SIZE_MIB}m", "provider": "archipelago", **options}
+        if self.storage == "rados":
+            given.setdefault("access", "userspace")
+        return ",".join(f"{key}={value}" for key, value in given.items())
+
+    def add(self, name: str, *, node: int = 1, start: bool = True, os: str = "noop", **options: str) -> None:
+        """An instance whose only disk is a clone of the counting guest, unless the options say otherwise."""
+        disk = self.disk(**{"origin": IMAGE, **options})
+        self.gnt(f"{self.add_words(node, start=start, os=os)} --disk 0:{disk} {name}")
+
+    def add_words(self, node: int, *, start: bool = False, os: str = "noop", template: str = "ext") -> str:
+        begin = "" if start else " --no-start"
+        return (
+            f"gnt-instance add -t {template} -o {os} -n {self.lab.node(node).name} -B memory=64m "
+            f"--no-name-check --no-ip-check --no-wait-for-sync{begin}"
+        )
+
+    def primary(self, name: str) -> int:
+        node = self.gnt(f"gnt-instance list --no-headers -o pnode {name}").text.strip()
+        return next(n.number for n in self.lab.nodes if n.name == node)
+
+    def remove(self, name: str) -> None:
+        self.gnt(f"gnt-instance remove -f --shutdown-timeout=0 {name}")
+
+    def instances(self) -> list[str]:
+        return self.gnt("gnt-instance list --no-headers -o name").text.split()
+
+    @contextmanager
+    def dead_to_ganeti(self, number: int) -> Iterator[None]:
+        """The node is as good as dead for the master, and lives on: its node daemon is frozen."""
+        node = self.lab.node(number)
+        node.run(["pkill", "-STOP", "-f", "ganeti-noded"])
+        self.gnt(f"gnt-node modify --offline=yes -f {node.name}", timeout_s=400)
+        try:
+            yield
+        finally:
+            node.run(["pkill", "-CONT", "-f", "ganeti-noded"])
+            self.gnt(f"gnt-node modify --offline=no -f {node.name}")
+
+    # --- volumes
+
+    def volume(self, name: str, number: int = 0) -> Volume:
+        uuids = self.gnt(f"gnt-instance list --no-headers -o disk.uuids {name}").text.strip()
+        shown = self.master.run(["snf-store", "volume", "show", "--json", uuids.split(",")[number]]).text
+        facts = json.loads(shown)
+        return Volume(facts["name"], facts["size"], tuple(facts["holders"]), facts.get("origin"))
+
+    def volumes(self) -> set[str]:
+        lines = self.master.run(["snf-store", "volume", "list"]).text.splitlines()
+        return {line.split()[0] for line in lines[1:]}
+
+    def content(self, name: str) -> bytes:
+        """What is in an instance's first disk, read past everything of ours."""
+        volume = self.volume(name).name
+        if self.storage == "rados":
+            return self.lab.ceph.run(["rbd", "export", "--no-progress", f"volumes/{volume}", "-"]).stdout
+        return (self.lab.state.volumes / "volumes" / volume / "disk").read_bytes()
+
+    def row(self, name: str) -> Row:
+        """What the counting guest has written. Raises AssertionError when a write was lost or another one writes."""
+        return read_row(self.content(name))
+
+    def wait_for_writes(self, name: str, more_than: Row | None = None, *, count: int = 10) -> Row:
+        """Until the guest has written so many sectors more."""
+        before = more_than or Row(written=0, lives=0)
+        deadline = time.monotonic() + 90
+        while (row := self.row(name)).written < before.written + count:
+            assert time.monotonic() < deadline, f"{name} wrote {row.written - before.written} sectors in 90 s"
+            time.sleep(0.3)
+        return row
+
+    # --- QEMU
+
+    def query(self, name: str, command: str) -> Any:
+        """The answer of a guest's QEMU on its node, by QMP."""
+        words = f"{json.dumps({'execute': 'qmp_capabilities'})}\n{json.dumps({'execute': command})}\n"
+        node = self.lab.node(self.primary(name))
+        socket = f"{CONTROL}/{name}.qmp"
+        told = node.run(["socat", "-t5", "-", f"UNIX-CONNECT:{socket}"], stdin=words.encode(), timeout_s=30).text
+        answers = [json.loads(line) for line in told.splitlines()]
+        return [answer["return"] for answer in answers if "return" in answer][1]
+
+    def sizes_seen(self, name: str) -> list[int]:
+        """Bytes of each disk as the guest has it, in the order of QEMU's devices."""
+        return [b["inserted"]["image"]["virtual-size"] for b in self.query(name, "query-block") if "inserted" in b]
+
+    def loops(self) -> list[str]:
+        """Files of volumes behind loop devices of any node, asked of losetup."""
+        found = self.master.run(["losetup", "--list", "--noheadings", "--output=BACK-FILE"]).text.splitlines()
+        return [line for line in found if "/volumes/" in line]
+
+
+def counting_image(folder: Path) -> Path:
+    path = folder / f"{IMAGE}.raw"
+    path.write_bytes(boot_sector().ljust(SIZE_MIB << 20, b"\0"))
+    return path
+
+
+def register(node: Node, image: Path) -> None:
+    """Give the store the counting guest's image, once."""
+    listed = node.run(["snf-store", "image", "list"]).text
+    if IMAGE not in listed.split():
+        node.run(["snf-store", "image", "add", IMAGE, f"/srv/synnefo-light-images/{image.name}"], timeout_s=120)

@@ -1,0 +1,174 @@
+"""Stock Ganeti drives volumes through an instance's life, with a guest that notices each write that is lost."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from tests.cluster.volumes.counting_guest import boot_sector, read_row
+from tests.cluster.volumes.site import SIZE_MIB, Site
+
+MIB = 1 << 20
+
+
+def test_no_write_is_lost_by_migration_growth_and_a_power_cut(site: Site, name: str) -> None:
+    site.add(name, node=1)
+    row = site.wait_for_writes(name)
+
+    site.gnt(f"gnt-instance migrate -f -n {site.lab.node(2).name} {name}")
+    row = site.wait_for_writes(name, more_than=row)
+    assert (site.primary(name), row.lives) == (2, 1)
+    assert site.volume(name).holders == (site.lab.node(2).name,)
+
+    site.gnt(f"gnt-instance grow-disk {name} 0 16m")
+    assert site.sizes_seen(name) == [(SIZE_MIB + 16) * MIB]
+    row = site.wait_for_writes(name, more_than=row)
+
+    site.lab.crash(2)
+    try:
+        site.gnt(f"gnt-node modify --offline=yes -f {site.lab.node(2).name}", timeout_s=400)
+        site.gnt(f"gnt-instance failover -f --ignore-consistency -n {site.lab.node(3).name} {name}")
+        row = site.wait_for_writes(name, more_than=row)
+        assert (site.primary(name), row.lives) == (3, 2)
+        assert site.volume(name).holders == (site.lab.node(3).name,)
+    finally:
+        site.lab.boot(2)
+        site.gnt(f"gnt-node modify --offline=no -f {site.lab.node(2).name}")
+    site.gnt(f"gnt-instance migrate -f -n {site.lab.node(2).name} {name}")
+    assert site.wait_for_writes(name, more_than=row).lives == 2
+
+
+def test_a_node_that_is_taken_over_from_writes_no_more_though_it_lives(site: Site, name: str) -> None:
+    site.add(name, node=2)
+    row = site.wait_for_writes(name)
+    with site.dead_to_ganeti(2):
+        site.gnt(f"gnt-instance failover -f --ignore-consistency -n {site.lab.node(3).name} {name}", timeout_s=400)
+        row = site.wait_for_writes(name, more_than=row, count=40)
+        assert row.lives == 2
+        guests = site.lab.node(2).run(["pgrep", "-af", f"qemu-system.*-name {name}"], ok=(0, 1)).text
+        assert name in guests, "the first guest is not there any more, so nothing was shown"
+        site.lab.node(2).run(["pkill", "-KILL", "-f", f"qemu-system.*-name {name}"])
+
+
+@pytest.mark.parametrize("site", ["directory"], indirect=True)
+def test_without_a_fence_such_a_node_does_write(site: Site) -> None:
+    """The control of the test before: Ganeti's own shared files."""
+    name = f"v-{uuid.uuid4().hex[:8]}"
+    site.gnt(f"{site.add_words(2, template='sharedfile')} --disk 0:size={SIZE_MIB}m {name}")
+    (disk,) = (site.lab.state.shared / name).glob("*.disk0")
+    disk.write_bytes(boot_sector().ljust(SIZE_MIB * MIB, b"\0"))
+    site.gnt(f"gnt-instance start {name}")
+    try:
+        with site.dead_to_ganeti(2):
+            site.gnt(f"gnt-instance failover -f --ignore-consistency -n {site.lab.node(3).name} {name}", timeout_s=400)
+            deadline = time.monotonic() + 60
+            with pytest.raises(AssertionError, match="was written by a guest whose successor had written before"):
+                while time.monotonic() < deadline:
+                    read_row(disk.read_bytes())
+            site.lab.node(2).run(["pkill", "-KILL", "-f", f"qemu-system.*-name {name}"])
+    finally:
+        site.remove(name)
+
+
+def test_a_node_is_evacuated_and_a_guest_rebooted(site: Site, name: str) -> None:
+    site.add(name, node=1)
+    row = site.wait_for_writes(name)
+    site.gnt(f"gnt-node migrate -f {site.lab.node(1).name}")
+    assert site.primary(name) != 1
+    assert site.wait_for_writes(name, more_than=row).lives == 1
+    site.gnt(f"gnt-instance reboot --type=full --shutdown-timeout=0 {name}")
+    assert site.wait_for_writes(name, more_than=row, count=20).lives == 2
+    site.gnt(f"gnt-instance stop --timeout=0 {name}")
+    site.gnt(f"gnt-node evacuate -f --primary-only -I hail {site.lab.node(site.primary(name)).name}")
+    site.gnt(f"gnt-instance start {name}")
+    assert site.wait_for_writes(name, more_than=row, count=30).lives == 3
+
+
+def test_a_disk_that_is_recreated_is_the_image_again(site: Site, name: str) -> None:
+    site.add(name, node=1)
+    site.wait_for_writes(name)
+    site.gnt(f"gnt-instance stop --timeout=0 {name}")
+    site.gnt(f"gnt-instance recreate-disks {name}")
+    assert site.row(name).written == 0
+    site.gnt(f"gnt-instance start {name}")
+    assert site.wait_for_writes(name).lives == 1
+
+
+def test_a_running_instance_is_exported_and_comes_back(site: Site, name: str) -> None:
+    """Through Ganeti's snapshot of a volume, and our OS's scripts."""
+    site.add(name, node=1, os="snf-image+default -O img_id=null,img_format=diskdump,img_passwd=x")
+    row = site.wait_for_writes(name)
+    target = site.lab.node(3).name
+    before = site.volumes()
+    site.gnt(f"gnt-backup export --noshutdown -n {target} {name}", timeout_s=400)
+    assert site.volumes() == before, "the export left its snapshot behind"
+    site.wait_for_writes(name, more_than=row)
+    site.remove(name)
+    words = site.add_words(2).replace("gnt-instance add", f"gnt-backup import --src-node={target} --src-dir={name}")
+    site.gnt(f"{words} --disk 0:{site.disk()} {name}".replace("-o noop", "-o snf-image+default"), timeout_s=400)
+    assert site.row(name).written >= row.written
+    site.gnt(f"gnt-backup remove {name}")
+
+
+def test_a_disk_is_added_to_a_running_instance_and_taken_away(site: Site, name: str) -> None:
+    site.add(name, node=1, access="userspace")
+    row = site.wait_for_writes(name)
+    before = site.volumes()
+    added = site.disk(size="16m", access="userspace")
+    told = site.gnt(f"gnt-instance modify --hotplug --disk add:{added} {name}")
+    assert b"hotplug:failed" not in told.stdout + told.stderr
+    assert sorted(site.sizes_seen(name)) == [16 * MIB, SIZE_MIB * MIB]
+    told = site.gnt(f"gnt-instance modify --hotplug --disk 1:remove {name}")
+    assert b"hotplug:failed" not in told.stdout + told.stderr
+    assert (site.sizes_seen(name), site.volumes()) == ([SIZE_MIB * MIB], before)
+    assert site.wait_for_writes(name, more_than=row).lives == 1
+
+
+def test_a_snapshot_of_a_running_instance_is_an_image_at_once(site: Site, name: str) -> None:
+    site.add(name, node=2)
+    row = site.wait_for_writes(name)
+    golden, clone = f"golden-{name}", f"{name}-clone"
+    site.lab.node(2).run(["snf-store", "snapshot", "--no-commit", name, golden], timeout_s=120)
+    try:
+        site.add(clone, node=3, start=False, origin=golden)
+        cut = site.row(clone)
+        assert row.written <= cut.written <= site.row(name).written and cut.lives == 1
+        site.gnt(f"gnt-instance start {clone}")
+        assert site.wait_for_writes(clone, more_than=cut).lives == 2
+        site.master.run(["snf-store", "commit", golden], timeout_s=120)
+        assert site.master.run(["snf-store", "fsck"], timeout_s=120).returncode == 0
+    finally:
+        if clone in site.instances():
+            site.remove(clone)
+        site.master.run(["snf-store", "image", "rm", golden])
+    assert site.wait_for_writes(name, more_than=row).lives == 1
+
+
+def test_a_volume_that_ganeti_forgot_is_named_and_removed(site: Site, name: str) -> None:
+    lost = f"{uuid.uuid4()}.ext.disk0"
+    env = {"VOL_NAME": lost, "VOL_SIZE": "16", "VOL_UUID": str(uuid.uuid4()), "EXTP_PROVIDER": "archipelago"}
+    site.master.run(["/usr/share/ganeti/extstorage/archipelago/create"], env={**env, "VOL_CNAME": "gone"})
+    site.add(name, node=1, start=False)
+    told = site.master.run(["snf-store", "reconcile"], ok=(0, 1)).text
+    assert lost in told and site.volume(name).name not in told
+    assert lost in site.volumes(), "a dry run changed something"
+    site.master.run(["snf-store", "reconcile", "--remove"], ok=(0, 1))
+    assert lost not in site.volumes() and site.volume(name).name in site.volumes()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"origin": "no-such-image"}, "no-such-image"),
+        ({"origin": "counting-guest", "size": "8m"}, "larger"),
+        ({"origin": "counting-guest", "colour": "red"}, "colour"),
+    ],
+)
+def test_bad_input_is_told_and_makes_nothing(site: Site, options: dict[str, str], sentence: str) -> None:
+    before = site.volumes()
+    words = f"{site.add_words(1)} --disk 0:{site.disk(**options)} v-refused"
+    told = site.gnt(words, ok=(0, 1))
+    assert told.returncode == 1 and sentence in told.stderr.decode()
+    assert site.volumes() == before and "v-refused" not in site.instances()
