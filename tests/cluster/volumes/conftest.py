@@ -1,4 +1,4 @@
-"""Three nodes; first with volumes in a directory that they share, then in a Ceph, as `./lab up --storage` makes both."""
+"""Three nodes: first with volumes in a directory that they share, then in a Ceph, as `./lab up --storage` makes it."""
 
 from __future__ import annotations
 
