@@ -2,7 +2,7 @@
 
 Sector 2048 + n gets the number 2048 + n and a number that the guest drew when it started, about 18 sectors a second;
 the next write is sent when the one before was acknowledged. At its start it looks for the first sector without a number
-and goes on there. So a disk shows an unbroken row, made by one life of the guest after the other: a hole is a write that
+and goes on there. So a disk shows an unbroken row, made by one life of the guest after another: a hole is a write that
 was acknowledged and lost, and a life that comes back after the next has begun is a second writer.
 """
 
