@@ -6,13 +6,18 @@ nobody will ever ask for again. A volume is its disk's by the UUID that Ganeti p
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from snf_extstorage.volume import VolumeFacts
 from synnefo_light.errors import ProtocolError
-from synnefo_light.ganeti import VolumeName
+from synnefo_light.ganeti import VolumeName, is_uuid
 from synnefo_light.log import escape
+
+#: Of a job (gnt-job(8)); in every other state it may yet make or remove a disk.
+FINISHED: Final = ("success", "error", "canceled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class Difference:
 def parse_disks(text: str) -> dict[str, GanetiDisk]:
     """`gnt-instance list --no-headers --separator='|' -o name,pnode,disk_template,disk.uuids`, by disk UUID.
 
-    Raises ProtocolError for a line that is not that.
+    Raises ProtocolError for a line that is not that: a disk that is read past would look like one that is gone.
     """
     found: dict[str, GanetiDisk] = {}
     for line in text.splitlines():
@@ -42,10 +47,37 @@ def parse_disks(text: str) -> dict[str, GanetiDisk]:
         if len(words) != 4:
             raise ProtocolError(f"gnt-instance list answered {escape(line)!r}, which is not name|node|template|disks")
         name, node, template, uuids = words
-        for uuid in filter(None, uuids.split(",")):
-            if uuid != "-":
-                found[uuid.strip()] = GanetiDisk(instance=name, node=node, template=template)
+        for uuid in _parse_uuids(uuids):
+            found[uuid] = GanetiDisk(instance=name, node=node, template=template)
     return found
+
+
+def _parse_uuids(text: str) -> list[str]:
+    """Ganeti 3.0 and 3.1 print the field as Python's repr of a list, or "-"."""
+    if text == "-":
+        return []
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(uuid, str) and is_uuid(uuid) for uuid in found):
+        raise ProtocolError(f"gnt-instance list answered {escape(text[:200])!r} for disk.uuids, not a list of UUIDs")
+    return found
+
+
+def parse_unfinished(text: str) -> tuple[str, ...]:
+    """`gnt-job list --no-headers --separator='|' -o id,status,summary`: "ID SUMMARY" of jobs that may yet change disks.
+
+    Raises ProtocolError for a line that is not that.
+    """
+    found = []
+    for line in text.splitlines():
+        words = line.strip().split("|", maxsplit=2)
+        if len(words) != 3 or not words[0].isdecimal():
+            raise ProtocolError(f"gnt-job list answered {escape(line)!r}, which is not id|status|summary")
+        if words[1] not in FINISHED:
+            found.append(f"{words[0]} {words[2]}")
+    return tuple(found)
 
 
 def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk]) -> Iterator[Difference]:

@@ -7,8 +7,9 @@ from typing import Final
 
 from snf_extstorage.commands import Out
 from snf_extstorage.providers import open_volumes
-from snf_extstorage.reconciliation import compare, parse_disks
+from snf_extstorage.reconciliation import compare, parse_disks, parse_unfinished
 from snf_extstorage.settings import Settings
+from synnefo_light.errors import UserError
 from synnefo_light.run import run as run_program
 
 NAME: Final = "reconcile"
@@ -21,13 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     volumes = open_volumes(settings)
-    # Volumes first: one that is made in between has its disk in Ganeti's answer already, or is not looked at.
+    # Volumes, then jobs, then disks: what a job made that has ended is among Ganeti's disks, or was left behind.
     facts = [volumes.facts(name) for name in volumes.volumes()]
-    words = ["gnt-instance", "list", "--no-headers", "--separator=|", "-o", "name,pnode,disk_template,disk.uuids"]
-    found = list(compare(facts, parse_disks(run_program(words, timeout_s=120).text)))
+    if unfinished := parse_unfinished(_list("gnt-job", "id,status,summary")):
+        shown = ", ".join(unfinished[:5])
+        if arguments.remove:
+            raise UserError(f"volumes are to be removed, but jobs that may make some have not ended ({shown}); wait")
+        out(f"these jobs have not ended, and some of what follows may be theirs: {shown}")
+    found = list(compare(facts, parse_disks(_list("gnt-instance", "name,pnode,disk_template,disk.uuids"))))
     for one in found:
         out(f"{one.volume or '-'}: {one.why}")
         if arguments.remove and one.removable and one.volume is not None:
             volumes.remove(one.volume)
             out(f"{one.volume}: removed")
     return 1 if found else 0
+
+
+def _list(command: str, columns: str) -> str:
+    return run_program([command, "list", "--no-headers", "--separator=|", "-o", columns], timeout_s=120).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shlex
 import time
@@ -88,7 +89,7 @@ class Site:
 
     def volume(self, name: str, number: int = 0) -> Volume:
         uuids = self.gnt(f"gnt-instance list --no-headers -o disk.uuids {name}").text.strip()
-        shown = self.master.run(["snf-store", "volume", "show", "--json", uuids.split(",")[number]]).text
+        shown = self.master.run(["snf-store", "volume", "show", "--json", ast.literal_eval(uuids)[number]]).text
         facts = json.loads(shown)
         return Volume(facts["name"], facts["size"], tuple(facts["holders"]), facts.get("origin"))
 

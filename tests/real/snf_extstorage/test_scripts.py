@@ -258,10 +258,14 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     lost, known = "lost.ext.disk0", "known.ext.disk0"
     site.script("create", known, VOL_SIZE="8")
     site.script("create", lost, VOL_SIZE="8", VOL_UUID="11111111-c062-4b14-b829-467e6499f266")
-    bin_folder = make(tmp_path / "bin", "gnt-instance")
-    answer = "web1|node1|ext|efa8d6e0-c062-4b14-b829-467e6499f266\\nweb2|node1|plain|-\\n"
-    (bin_folder / "gnt-instance").write_text(f"#!/bin/sh\nprintf '{answer}'\n")
-    (bin_folder / "gnt-instance").chmod(0o755)
+    bin_folder = make(tmp_path / "bin", "gnt-instance", "gnt-job")
+
+    def answer(command: str, text: str) -> None:
+        (bin_folder / command).write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+        (bin_folder / command).chmod(0o755)
+
+    answer("gnt-instance", "web1|node1|ext|['efa8d6e0-c062-4b14-b829-467e6499f266']\nweb2|node1|plain|-\n")
+    answer("gnt-job", "1|success|INSTANCE_CREATE(web1)\n")
     code = (
         "import sys; from pathlib import Path; from synnefo_light import run; run.PATH = sys.argv[1] + ':' + run.PATH;"
         "from snf_extstorage.main import command; sys.argv[1:] = sys.argv[2:]; command()"
@@ -273,6 +277,11 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     assert done.returncode == 1
     assert done.stdout.splitlines() == [f"{lost}: belongs to no disk of Ganeti's: a removal that failed, or a creation"]
     assert sorted(site.node().volumes()) == [known, lost]
+    answer("gnt-job", "1|success|INSTANCE_CREATE(web1)\n2|running|INSTANCE_CREATE(web3)\n")
+    done = subprocess.run([*python, "--remove"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert "jobs that may make some have not ended (2 INSTANCE_CREATE(web3))" in done.stderr
+    assert sorted(site.node().volumes()) == [known, lost]
+    answer("gnt-job", "1|success|INSTANCE_CREATE(web1)\n2|error|INSTANCE_CREATE(web3)\n")
     done = subprocess.run([*python, "--remove"], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert list(site.node().volumes()) == [known]
     done = subprocess.run(python, env=env, capture_output=True, text=True, timeout=60, check=False)

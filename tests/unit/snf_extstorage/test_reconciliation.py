@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks
+from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks, parse_unfinished
 from snf_extstorage.volume import VolumeFacts
 
 from synnefo_light.errors import ProtocolError
@@ -28,13 +28,27 @@ def volume(name: str = "a.ext.disk0", uuid: str | None = ONE, holders: tuple[str
 
 
 def test_ganetis_list_is_read_by_disk() -> None:
-    text = f"web1|node1|ext|{ONE},{TWO}\nweb2|node2|diskless|\nweb3|node2|plain|-\n"
+    text = f"web1|node1|ext|['{ONE}', '{TWO}']\nweb2|node2|diskless|[]\nweb3|node2|plain|-\n"
     assert parse_disks(text) == {
         ONE: GanetiDisk(instance="web1", node="node1", template="ext"),
         TWO: GanetiDisk(instance="web1", node="node1", template="ext"),
     }
     with pytest.raises(ProtocolError, match="Failure"):
         parse_disks("Failure: no cluster")
+
+
+@pytest.mark.parametrize("field", ["", ONE, f"{ONE},{TWO}", "['x']", "[1]", f"('{ONE}',)", "[", f"['{ONE}'"])
+def test_a_list_of_disks_that_is_not_understood_is_refused(field: str) -> None:
+    """Else each of its disks would be taken for gone, and its volume offered for removal."""
+    with pytest.raises(ProtocolError, match=r"disk\.uuids, not a list of UUIDs"):
+        parse_disks(f"web1|node1|ext|{field}")
+
+
+def test_jobs_that_may_yet_make_a_disk_are_found() -> None:
+    text = "3|success|A(x)\n4|running|INSTANCE_CREATE(a|b)\n5|queued|B\n6|canceling|C\n7|error|D\n8|canceled|E\n"
+    assert parse_unfinished(text) == ("4 INSTANCE_CREATE(a|b)", "5 B", "6 C")
+    with pytest.raises(ProtocolError, match="Failure"):
+        parse_unfinished("Failure: no cluster")
 
 
 def test_what_agrees_is_no_difference() -> None:
