@@ -258,7 +258,7 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     lost, known = "lost.ext.disk0", "known.ext.disk0"
     site.script("create", known, VOL_SIZE="8")
     site.script("create", lost, VOL_SIZE="8", VOL_UUID="11111111-c062-4b14-b829-467e6499f266")
-    bin_folder = make(tmp_path / "bin", "gnt-instance", "gnt-job")
+    bin_folder = make(tmp_path / "bin", "gnt-instance")
 
     def answer(command: str, text: str) -> None:
         (bin_folder / command).write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
