@@ -15,7 +15,8 @@ from tests.cluster.volumes.site import Site
 @pytest.fixture(scope="session", params=["directory", "rados"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     lab = Lab.open()
-    lab.ensure_up(nodes=3, storage=request.param)
+    if lab.config is None or len(lab.nodes) < 3 or lab.config.storage != request.param:
+        lab.ensure_up(nodes=3, storage=request.param)
     assert lab.config is not None and lab.config.storage == request.param, "a lab with a Ceph does not lose it again"
     image = sites.counting_image(lab.state.images)
     sites.register(lab.master, image)

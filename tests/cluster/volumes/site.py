@@ -42,7 +42,9 @@ class Site:
     # --- Ganeti
 
     def gnt(self, command: str, *, ok: tuple[int, ...] = (0,), timeout_s: float = 300) -> Completed:
-        return self.master.run(shlex.split(command), ok=ok, timeout_s=timeout_s)
+        done = self.master.run(shlex.split(command), ok=range(256), timeout_s=timeout_s)
+        assert done.returncode in ok, f"{command}: {done.returncode}: {done.stdout.decode()}{done.stderr.decode()}"
+        return done
 
     def disk(self, **options: str) -> str:
         """What follows `--disk N:` for a disk that both Ganeti and QEMU can use here."""

@@ -29,7 +29,7 @@ def test_no_write_is_lost_by_migration_growth_and_a_power_cut(site: Site, name: 
     site.lab.crash(2)
     try:
         site.gnt(f"gnt-node modify --offline=yes -f {site.lab.node(2).name}", timeout_s=400)
-        site.gnt(f"gnt-instance failover -f --ignore-consistency -n {site.lab.node(3).name} {name}")
+        site.gnt(f"gnt-instance failover -f -n {site.lab.node(3).name} {name}")
         row = site.wait_for_writes(name, more_than=row)
         assert (site.primary(name), row.lives) == (3, 2)
         assert site.volume(name).holders == (site.lab.node(3).name,)
@@ -44,7 +44,7 @@ def test_a_node_that_is_taken_over_from_writes_no_more_though_it_lives(site: Sit
     site.add(name, node=2)
     row = site.wait_for_writes(name)
     with site.dead_to_ganeti(2):
-        site.gnt(f"gnt-instance failover -f --ignore-consistency -n {site.lab.node(3).name} {name}", timeout_s=400)
+        site.gnt(f"gnt-instance failover -f -n {site.lab.node(3).name} {name}", timeout_s=400)
         row = site.wait_for_writes(name, more_than=row, count=40)
         assert row.lives == 2
         guests = site.lab.node(2).run(["pgrep", "-af", f"qemu-system.*-name {name}"], ok=(0, 1)).text
@@ -62,7 +62,7 @@ def test_without_a_fence_such_a_node_does_write(site: Site) -> None:
     site.gnt(f"gnt-instance start {name}")
     try:
         with site.dead_to_ganeti(2):
-            site.gnt(f"gnt-instance failover -f --ignore-consistency -n {site.lab.node(3).name} {name}", timeout_s=400)
+            site.gnt(f"gnt-instance failover -f -n {site.lab.node(3).name} {name}", timeout_s=400)
             deadline = time.monotonic() + 60
             with pytest.raises(AssertionError, match="was written by a guest whose successor had written before"):
                 while time.monotonic() < deadline:
