@@ -162,7 +162,7 @@ def test_a_volume_that_ganeti_forgot_is_named_and_removed(site: Site, name: str)
     ("options", "sentence"),
     [
         ({"origin": "no-such-image"}, "no-such-image"),
-        ({"origin": "counting-guest", "size": "8m"}, "larger"),
+        ({"origin": "counting-guest", "size": "8m"}, "has 32 MiB; ask for that much"),
         ({"origin": "counting-guest", "colour": "red"}, "colour"),
     ],
 )
