@@ -53,10 +53,11 @@ def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, byte
 
 def register(kept: Kept, bases: Images, source: int, size: int, into: Commit) -> MapId:
     """See `Volumes.register`: the file is read once for the store and once for the base, and must not change."""
+    from synnefo_light.store.copying import data_blocks
     from synnefo_light.store.identity import BLOCK_SIZE, BlockId, block_id
 
     named: list[tuple[int, BlockId]] = []
-    for index in range(-(-size // BLOCK_SIZE)):
+    for index in data_blocks(source, size).blocks():
         found = into.put(index, os.pread(source, min(BLOCK_SIZE, size - index * BLOCK_SIZE), index * BLOCK_SIZE))
         if found is not None:
             named.append((index, found))

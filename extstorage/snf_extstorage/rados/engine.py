@@ -66,6 +66,7 @@ class _Source:
     map: str | None
     shown: str
     fill: Callable[[Beat], None]
+    frozen: bool = True  # False: it may be larger than its record has it
 
 
 class RadosVolumes:
@@ -131,7 +132,8 @@ class RadosVolumes:
 
         def fill(beat: Beat) -> None:
             source.fill(beat)
-            self._images.resize(name, size)
+            if size != source.size or not source.frozen:  # opening it takes half as long as cloning
+                self._images.resize(name, size)
 
         wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin=source.shown, map=source.map)
         self._kept.make_volume(name, wanted, fill)
@@ -217,6 +219,7 @@ class RadosVolumes:
                     map=record.map,
                     shown=f"{OF_VOLUME}{volume}",
                     fill=lambda beat: self._clone_volume(volume, name),
+                    frozen=False,
                 )
 
     def _clone_volume(self, volume: str, name: str) -> None:

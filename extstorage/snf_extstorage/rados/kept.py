@@ -189,7 +189,7 @@ class Kept:
             self.images.drop_snapshot(image, clones_snapshot(name))
 
     def _require_no_image(self, name: str) -> None:
-        with contextlib.suppress(NotFound), self.images.opened(name):
+        if self.images.is_there(name):
             raise Exists(
                 f"{name} is to be made, but pool {self.images.place} has an image of that name that is not ours; "
                 "remove it, or adopt it"
