@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from snf_lab import bench_deploy, bench_helper, bench_images
+from snf_lab import bench_deploy, bench_helper, bench_images, bench_storage
 from snf_lab.lab import Lab
 from synnefo_light.errors import UserError
 
@@ -31,6 +31,10 @@ BENCHES: Mapping[str, Bench] = {
     "images": Bench(
         summary="the helper VM against libguestfs, its time line, conversions, attacks",
         run=bench_images.run_bench,
+    ),
+    "storage": Bench(
+        summary="clones, snapshots, reads and writes, the store: beside files, RBD and SHA-256; no cluster",
+        run=bench_storage.run_bench,
     ),
 }
 

@@ -1,0 +1,99 @@
+"""The figures of storage: `python -m tests.bench.storage FOLDER [--rounds N]`; the last line is one JSON object.
+
+`./lab bench storage` calls this. Needs root, /usr/bin/python3 with the packages that it names, and room in FOLDER,
+which is made and is cleared afterwards. `--only` measures some parts, for who works on one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from snf_lab.bench_storage import clear
+from snf_lab.progress import render_table
+
+from synnefo_light.errors import Error
+from tests.bench import storage_clone, storage_first, storage_pause, storage_rates, storage_script, store
+from tests.bench.storage_figures import plan_verdicts
+from tests.bench.storage_place import directory_site, rados_site
+from tests.bench.storage_sizes import Sizes, sizes
+
+Figures = dict[str, object]
+PARTS: Final = ("clone", "full", "script", "rates", "pause", "store", "rados-clone", "rados-rates", "rados-first")
+
+
+class Bench:
+    def __init__(self, folder: Path, chosen: Sizes, only: frozenset[str]) -> None:
+        self.folder, self.sizes, self.only = folder, chosen, only
+        self.figures: Figures = dict(chosen.named())
+
+    def part(self, name: str, act: Callable[[], Mapping[str, object]]) -> None:
+        if name in self.only:
+            began = time.monotonic()
+            self.figures |= act()
+            print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+
+    def on_directory(self) -> None:
+        place, given = self.folder / "directory", self.sizes
+        with directory_site(place, size=given.xfs) as site:
+            if self.only & {"clone", "script"}:
+                figures, image = storage_clone.measure_directory(site, given)
+                self.part("clone", lambda: figures)
+                self.part("script", lambda: storage_script.measure_scripts(site, image, given))
+            self.part("full", lambda: storage_clone.measure_full(site, given))
+            if self.only & {"rates", "pause"}:
+                dense = storage_clone.register_dense(site.catalog, site.scratch / "dense", size=given.disk, stamp=3)
+                self.part("rates", lambda: storage_rates.measure_directory(site, dense, given))
+                self.part("pause", lambda: storage_pause.measure_pause(site, dense, given))
+            self.part("store", lambda: store.measure(site.scratch))
+
+    def on_rados(self) -> None:
+        place, given = self.folder / "rados", self.sizes
+        place.mkdir(parents=True)
+        with rados_site(place, objectstore="bluestore", size=given.rados, object_size=None) as site:
+            self.part("rados-clone", lambda: storage_clone.measure_rados(site, place, given))
+            if self.only & {"rados-rates", "rados-first"}:
+                dense = storage_clone.register_dense(site.catalog, place / "dense", size=given.rados_data, stamp=4)
+                self.part("rados-first", lambda: storage_first.measure_first_writes(site, dense, given))
+                self.part("rados-rates", lambda: storage_rates.measure_rados(site, dense, given))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made, and cleared when it ends")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="1 is a quick look at small sizes")
+    parser.add_argument("--only", metavar="PART,...", default=",".join(PARTS), help=f"of: {', '.join(PARTS)}")
+    arguments = parser.parse_args()
+    only = frozenset(arguments.only.split(","))
+    if unknown := only - set(PARTS):
+        parser.error(f"{sorted(unknown)[0]} is no part")
+    if arguments.folder.exists():
+        parser.error(f"{arguments.folder} is there already, and this removes it when it ends; name a new one")
+    bench = Bench(arguments.folder, sizes(arguments.rounds), only)
+    began = time.monotonic()
+    try:
+        if only & {part for part in PARTS if not part.startswith("rados")}:
+            bench.on_directory()
+        if only & {part for part in PARTS if part.startswith("rados")}:
+            bench.on_rados()
+    except Error as e:
+        print(f"{type(e).__name__}: {e}", file=sys.stderr)
+        return e.exit_code
+    finally:
+        clear(arguments.folder)
+    bench.figures["bench_s"] = round(time.monotonic() - began)
+    verdicts = plan_verdicts(bench.figures)
+    if verdicts:
+        print(render_table([("figure", "measured", "goal", ""), *verdicts]))
+    bench.figures["missed"] = [row[0] for row in verdicts if row[3] == "missed"]
+    print(json.dumps(bench.figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
