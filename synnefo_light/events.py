@@ -37,7 +37,16 @@ LIMIT: Final = 64 << 10
 _NAMESPACE: Final = uuid.UUID("5f1a2c0e-4f5b-5d0c-9f3e-2f6c7d1b8a90")
 _NAME = re.compile(r"\d{19,20}-[0-9a-f-]{36}")
 
-EventType = Literal["image-progressed", "image-task-ended", "image-warned", "image-deployed", "image-failed"]
+EventType = Literal[
+    "image-progressed",
+    "image-task-ended",
+    "image-warned",
+    "image-deployed",
+    "image-failed",
+    "volume-snapshotted",
+    "instance-resumed",
+    "storage-level-changed",
+]
 #: How something goes, not how it ended: what the last of the spool's places are not for.
 _PASSING: Final = ("image-progressed", "image-task-ended", "image-warned")
 
@@ -91,7 +100,39 @@ class ImageFailed:
     reason: str
 
 
-Detail = ImageProgressed | ImageTaskEnded | ImageWarned | ImageDeployed | ImageFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSnapshotted:
+    """A disk of an instance became an image."""
+
+    instance: str
+    volume: str
+    image: str
+    stopped_ms: int  # how long the guest stood still for it
+    frozen: bool  # whether its agent had frozen its file systems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceResumed:
+    """A guest that stood still goes on: there is space again, or who had stopped it was killed."""
+
+    instance: str
+    reason: Literal["space", "forgotten"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageLevelChanged:
+    """The free space of a node's volumes crossed a mark, down or up."""
+
+    place: str
+    level: Literal["ok", "warning", "critical"]
+    before: Literal["ok", "warning", "critical"]
+    free: int  # bytes
+    total: int  # bytes
+
+
+ImageDetail = ImageProgressed | ImageTaskEnded | ImageWarned | ImageDeployed | ImageFailed
+StorageDetail = VolumeSnapshotted | InstanceResumed | StorageLevelChanged
+Detail = ImageDetail | StorageDetail
 
 _DETAILS: Final[Mapping[str, type[Detail]]] = {
     "image-progressed": ImageProgressed,
@@ -99,6 +140,9 @@ _DETAILS: Final[Mapping[str, type[Detail]]] = {
     "image-warned": ImageWarned,
     "image-deployed": ImageDeployed,
     "image-failed": ImageFailed,
+    "volume-snapshotted": VolumeSnapshotted,
+    "instance-resumed": InstanceResumed,
+    "storage-level-changed": StorageLevelChanged,
 }
 
 
@@ -136,8 +180,19 @@ class SpoolFull(EnvironmentFault):
     """The spool holds as many events as it may; nothing was written."""
 
 
-def image_event(type_: EventType, detail: Detail, *, cluster: str = "", now: datetime | None = None) -> Event:
+def image_event(type_: EventType, detail: ImageDetail, *, cluster: str = "", now: datetime | None = None) -> Event:
     """An event of a deployment on this node, happening `now` (default: the clock)."""
+    return _event(type_, detail, f"/1/instances/{detail.instance}", cluster=cluster, now=now)
+
+
+def storage_event(type_: EventType, detail: StorageDetail, *, now: datetime | None = None) -> Event:
+    """An event of this node's volumes, happening `now` (default: the clock)."""
+    if isinstance(detail, StorageLevelChanged):
+        return _event(type_, detail, f"/1/nodes/{socket.gethostname()}/storage", cluster="", now=now)
+    return _event(type_, detail, f"/1/instances/{detail.instance}", cluster="", now=now)
+
+
+def _event(type_: EventType, detail: Detail, source: str, *, cluster: str, now: datetime | None) -> Event:
     moment = now or datetime.now(UTC)
     node = socket.gethostname()
     return Event(
@@ -146,7 +201,7 @@ def image_event(type_: EventType, detail: Detail, *, cluster: str = "", now: dat
         at=moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         cluster=cluster,
         node=node,
-        source=f"/1/instances/{detail.instance}",
+        source=source,
         detail=detail,
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from snf_extstorage.levels import watch_level
 from snf_extstorage.provider import Parameter, VolumeProvider
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
 from snf_extstorage.volume import NotFound, Origin, Volumes
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import CreateEnv
+from synnefo_light.ganeti import CreateEnv, SnapshotEnv
 from synnefo_light.units import bytes_of
 
 PARAMETERS: Final = (
@@ -20,9 +21,14 @@ PARAMETERS: Final = (
 
 
 class Archipelago(VolumeProvider):
-    def __init__(self, volumes: Volumes, find_origin: Callable[[str], Origin]) -> None:
+    """`watch` is called when space was taken."""
+
+    def __init__(
+        self, volumes: Volumes, find_origin: Callable[[str], Origin], watch: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(volumes)
         self._find_origin = find_origin
+        self._watch = watch
 
     def create(self, env: CreateEnv) -> None:
         origin, adopt = env.params.get("origin"), env.params.get("adopt")
@@ -34,6 +40,11 @@ class Archipelago(VolumeProvider):
             self._volumes.adopt(adopt, env.volume, uuid=env.uuid, size=bytes_of(env.size))
         else:
             self._volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
+        self._watch()
+
+    def snapshot(self, env: SnapshotEnv) -> None:
+        super().snapshot(env)
+        self._watch()
 
     def _clone(self, text: str, env: CreateEnv) -> None:
         found = self._find_origin(text)
@@ -58,4 +69,4 @@ def provider(params: Mapping[str, str]) -> Archipelago:
 
         return find_origin(open_catalog(settings, volumes), text, engine=settings.engine)
 
-    return Archipelago(volumes, find)
+    return Archipelago(volumes, find, lambda: watch_level(settings, volumes))

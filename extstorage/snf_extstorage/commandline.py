@@ -17,10 +17,12 @@ from snf_extstorage.commands import (
     init,
     reconcile,
     recv,
+    resume,
     scrub,
     send,
     snapshot,
     stats,
+    upkeep,
     volume,
 )
 from snf_extstorage.settings import settings_file
@@ -32,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     volume,
     snapshot,
     commit,
+    resume,
     send,
     recv,
     diff,
@@ -40,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     scrub,
     stats,
     reconcile,
+    upkeep,
 )
 
 

@@ -46,6 +46,9 @@ class Settings:
     folder: Path = Path("/srv/snf-store")
     #: Percent of the file system that only guests' writes may use.
     reserve_percent: int = 5
+    #: Percent of free space below which an event says so.
+    warning_percent: int = 20
+    critical_percent: int = 10
     #: How much of a shared extent becomes the volume's own at its first write.
     cow_extent_kib: int = 1024
     #: Where this node remembers its loop devices; must be empty after a boot.
@@ -59,6 +62,11 @@ class Settings:
             raise ValueError(f"folder is {str(self.folder)!r}, which is not an absolute path")
         if not 0 <= self.reserve_percent <= 50:
             raise ValueError(f"reserve_percent is {self.reserve_percent}, which is not from 0 to 50")
+        if not 0 <= self.critical_percent <= self.warning_percent <= 90:
+            raise ValueError(
+                f"critical_percent is {self.critical_percent} and warning_percent {self.warning_percent}, which are "
+                "not from 0 to 90 in this order"
+            )
         if not 4 <= self.cow_extent_kib <= 65536:
             raise ValueError(f"cow_extent_kib is {self.cow_extent_kib}, which is not from 4 to 65536")
 

@@ -156,7 +156,7 @@ def let_go(wish: Wish, *, sockets: Path = SOCKETS, patience_s: float = PATIENCE_
 
 
 def let_go_forgotten(notes: Path, *, sockets: Path = SOCKETS) -> Iterator[str]:
-    """Let go what processes that died have stopped or frozen; a sentence for each. Raises PeerError."""
+    """Let go what processes that died have stopped or frozen; the instances. Raises PeerError."""
     for path in sorted(notes.iterdir()) if notes.is_dir() else ():
         with contextlib.ExitStack() as opened:
             try:
@@ -170,7 +170,7 @@ def let_go_forgotten(notes: Path, *, sockets: Path = SOCKETS) -> Iterator[str]:
                 logger.warning("%s is no note of ours, and goes: %s", path, e)
             else:
                 let_go(wish, sockets=sockets, patience_s=5.0)
-                yield f"{wish.instance} goes on: a process that had it stand still was killed"
+                yield wish.instance
             path.unlink(missing_ok=True)
 
 

@@ -106,6 +106,14 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Of the whole file system or cluster, whoever uses it. Both 0: nobody counts."""
+
+    total: Bytes
+    free: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """Where a volume is to be found on this node; at least one of the two."""
 
@@ -283,6 +291,8 @@ class Volumes(Protocol):
     def snapshots(self) -> Iterable[SnapshotName]: ...
 
     def bases(self) -> Iterable[MapId]: ...
+
+    def space(self) -> Space: ...
 
     def sweep(self) -> list[str]:
         """Remove what processes left that died an hour ago or more. Returns what went, for people."""

@@ -19,9 +19,9 @@ from snf_image_host.journal import (
 )
 from synnefo_light import events
 from synnefo_light.events import (
-    Detail,
     EventType,
     ImageDeployed,
+    ImageDetail,
     ImageFailed,
     ImageProgressed,
     ImageTaskEnded,
@@ -59,7 +59,7 @@ class Announcer:
         return before == self._percent
 
 
-def event_of(instance: str, image: str, entry: Entry) -> tuple[EventType, Detail] | None:
+def event_of(instance: str, image: str, entry: Entry) -> tuple[EventType, ImageDetail] | None:
     """The event that a record is; None for those that the world need not know of. Pure."""
     record = entry.record
     if isinstance(record, CopyProgressed):

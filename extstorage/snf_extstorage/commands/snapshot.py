@@ -11,13 +11,16 @@ from typing import Final
 
 from snf_extstorage.catalog import Catalog, Cut
 from snf_extstorage.commands import Out
+from snf_extstorage.commands.commit import commit_one
 from snf_extstorage.keeper import Keeper, keeper
+from snf_extstorage.levels import drop_event, watch_level
 from snf_extstorage.monitor import NotRunning
 from snf_extstorage.placement import load_placement, plan_disks
 from snf_extstorage.settings import Settings
 from snf_extstorage.standstill import Wish
 from snf_extstorage.stores import open_catalog
 from snf_extstorage.volume import InUse, NotFound, VolumeFacts
+from synnefo_light.events import VolumeSnapshotted
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.run import start_listening
 from synnefo_light.store.names import Named
@@ -54,9 +57,11 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         published = catalog.snapshot(cut, still=_still(keeping, catalog, wish, [one.volume for one in cut]))
     for text in describe(wish, keeping, published):
         out(text)
+    tell(instance, keeping, zip(cut, published, strict=True))
+    watch_level(settings, catalog.volumes)
     if arguments.commit:
         for named in published:
-            out(f"{named.name} is map {catalog.commit(named.name)}")
+            out(f"{named.name} is map {commit_one(settings, catalog, named.name)}")
     elif not arguments.no_commit:
         _commit_later(arguments.config, [named.name for named in published])
     return 0
@@ -122,13 +127,30 @@ def describe(wish: Wish, keeping: Keeper, published: Sequence[Named]) -> Iterato
     stood, went = keeping.stood, keeping.went
     if stood.stopped:
         yield f"{wish.instance} stood still for {went.stopped_ms} ms"
-    frozen = bool(stood.frozen) and went.thawed >= stood.frozen
+    frozen = was_frozen(keeping)
     if wish.freeze and not frozen:
         why = stood.unfrozen or ("they were thawed before the cut ended" if stood.frozen else "it does not run")
         yield f"the file systems of {wish.instance} were not frozen: {why}"
     state = "with its file systems frozen" if frozen else "after a power cut"
     for named in published:
         yield f"{named.name} is an image now: as {wish.instance} would find its disk {state}"
+
+
+def was_frozen(keeping: Keeper) -> bool:
+    """Until after the cut: nobody else thawed anything meanwhile."""
+    return 0 < keeping.stood.frozen <= keeping.went.thawed
+
+
+def tell(instance: str, keeping: Keeper, made: Iterable[tuple[Cut, Named]]) -> None:
+    for cut, named in made:
+        detail = VolumeSnapshotted(
+            instance=instance,
+            volume=cut.volume,
+            image=named.name,
+            stopped_ms=keeping.went.stopped_ms,
+            frozen=was_frozen(keeping),
+        )
+        drop_event("volume-snapshotted", detail)
 
 
 def _commit_later(config: Path, names: Sequence[str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Final
 
 from snf_extstorage.commands import Out
+from snf_extstorage.levels import plan_level
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.records import dump_json
@@ -22,14 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     catalog = open_catalog(settings)
-    figures, space = stats.measure(catalog.store), catalog.store.backend.space()
+    figures, space = stats.measure(catalog.store), catalog.volumes.space()
+    level = plan_level(space, "ok", settings)
     volumes = [catalog.volumes.facts(name) for name in catalog.volumes.volumes()]
     if arguments.json:
-        out(dump_json(figures).decode())
+        more = {"free": space.free, "total": space.total, "level": level}
+        out(dump_json({**dataclasses.asdict(figures), **more}).decode())
         return 0
     out(f"names     {figures.names}, {human(figures.logical)} as their owners see them")
     out(f"blocks    {figures.blocks}, {human(figures.stored)}; {human(figures.shared)} saved, {figures.ratio:.2f} to 1")
     out(f"garbage   {human(figures.garbage)}, for `snf-store gc`")
     out(f"volumes   {len(volumes)}, {human(sum(v.size for v in volumes))} as their instances see them")
-    out(f"space     {human(space.free)} free of {human(space.total)}, {settings.reserve_percent} percent reserved")
+    percent = space.free * 100 // space.total if space.total else 0
+    marks = f"warning below {settings.warning_percent} percent, critical below {settings.critical_percent}"
+    out(f"space     {human(space.free)} free of {human(space.total)}, {percent} percent: {level}")
+    out(f"          {marks}, nothing new is made below {settings.reserve_percent}")
     return 0

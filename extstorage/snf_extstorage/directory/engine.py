@@ -41,6 +41,7 @@ from snf_extstorage.volume import (
     Origin,
     SnapshotFacts,
     SnapshotName,
+    Space,
     Still,
     Trace,
     VolumeFacts,
@@ -340,6 +341,9 @@ class DirectoryVolumes:
 
     def bases(self) -> Iterable[MapId]:
         return [m for n in self.place.names("bases") if (m := _map_id(n))]
+
+    def space(self) -> Space:
+        return self.place.space()
 
     def sweep(self) -> list[str]:
         return [str(path) for path in self.place.sweep()]

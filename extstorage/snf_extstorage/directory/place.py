@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from snf_extstorage.directory.record import Kind, PlaceRecord, decode, encode
-from snf_extstorage.volume import Exists, NoSpace
+from snf_extstorage.volume import Exists, NoSpace, Space
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.files import TEMPORARY, read_bounded, sync_folder, write_atomic
 from synnefo_light.log import logger
-from synnefo_light.units import MIB, human
+from synnefo_light.units import MIB, Bytes, human
 
 KINDS: Final = ("volumes", "snapshots", "bases")
 #: What may be in the folder.
@@ -83,7 +83,8 @@ class Place:
 
     def require_space(self, needed: int = 0) -> None:
         """Raises NoSpace if less than the reserve is free, or would be when `needed` bytes are written."""
-        free, total = self._space()
+        space = self.space()
+        free, total = space.free, space.total
         reserve = total * self.reserve_percent // 100
         if free - needed < reserve:
             what = f", {human(needed)} are needed" if needed else ""
@@ -93,9 +94,9 @@ class Place:
             )
         self._keep_ballast(free - needed - reserve, total)
 
-    def _space(self) -> tuple[int, int]:
+    def space(self) -> Space:
         found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        return Space(total=Bytes(found.f_blocks * found.f_frsize), free=Bytes(found.f_bavail * found.f_frsize))
 
     def _keep_ballast(self, spare: int, total: int) -> None:
         """Allocate it where it was given up, when there is room for it. Nothing depends on this."""

@@ -34,6 +34,7 @@ from snf_extstorage.volume import (
     Origin,
     SnapshotFacts,
     SnapshotName,
+    Space,
     Still,
     Trace,
     VolumeFacts,
@@ -389,6 +390,10 @@ class RadosVolumes:
             raise NotFound(f"there is no base of map {name} in pool {self._images.place}")
         return time.time() - (base.made_s if base is not None else self._kept.snapshot(name).made_s)
 
+    def space(self) -> Space:
+        total, free = self._images.space()
+        return Space(total=Bytes(total), free=Bytes(free))
+
     def sweep(self) -> list[str]:
         return upkeep.sweep(self._kept, older_than_s=LEFT_S)
 
@@ -414,10 +419,10 @@ class RadosVolumes:
 
     def _require_space(self) -> None:
         """Raises NoSpace. A cluster without a manager daemon counts nothing, so nothing is refused there."""
-        total, free = self._images.space()
-        if total and free * 100 < total * self._reserve_percent:
+        space = self.space()
+        if space.free * 100 < space.total * self._reserve_percent:
             raise NoSpace(
-                f"the Ceph of pool {self._images.place} has {human(free)} of {human(total)} free, and "
+                f"the Ceph of pool {self._images.place} has {human(space.free)} of {human(space.total)} free, and "
                 f"{self._reserve_percent} % are reserved for running instances; add OSDs, or remove what is not needed"
             )
 

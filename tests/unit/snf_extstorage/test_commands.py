@@ -77,6 +77,8 @@ def test_parameters_list_says_what_create_takes() -> None:
     [
         ('folder = "x"', "not an absolute path"),
         ("reserve_percent = 51", "from 0 to 50"),
+        ("critical_percent = 21", "critical_percent is 21 and warning_percent 20"),
+        ("warning_percent = 91", "from 0 to 90"),
         ("cow_extent_kib = 1", "from 4 to 65536"),
         ('engine = "zfs"', "engine"),
         ("foldr = 1", "foldr"),

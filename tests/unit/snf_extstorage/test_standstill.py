@@ -186,7 +186,7 @@ def test_what_two_killed_processes_left_goes_on_with_the_next_upkeep(qemu: Qemu,
     standstill.end()
     qemu.status, agent.frozen = "paused", 3
     note.write_bytes(dump_json(BOTH))
-    assert [text.split()[0] for text in let_go_forgotten(tmp_path / "notes", sockets=tmp_path)] == ["web1"]
+    assert list(let_go_forgotten(tmp_path / "notes", sockets=tmp_path)) == ["web1"]
     assert (qemu.status, agent.frozen, notes(tmp_path)) == ("running", 0, [])
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,19 @@ import pytest
 
 from synnefo_light import events
 from synnefo_light.errors import ProtocolError
-from synnefo_light.events import Event, ImageFailed, ImageProgressed, drop, from_json, image_event, pending, to_json
+from synnefo_light.events import (
+    Event,
+    ImageFailed,
+    ImageProgressed,
+    InstanceResumed,
+    StorageLevelChanged,
+    drop,
+    from_json,
+    image_event,
+    pending,
+    storage_event,
+    to_json,
+)
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -21,6 +34,15 @@ def an_event(done: int = 1) -> Event:
 
 def test_an_event_survives_its_json() -> None:
     assert from_json(to_json(an_event())) == an_event()
+
+
+def test_what_happens_to_volumes_has_its_instance_or_its_node_as_source() -> None:
+    resumed = storage_event("instance-resumed", InstanceResumed(instance="web1", reason="space"), now=NOON)
+    assert resumed.source == "/1/instances/web1"
+    level = StorageLevelChanged(place="/srv/x", level="warning", before="ok", free=1, total=9)
+    changed = storage_event("storage-level-changed", level, now=NOON)
+    assert changed.source == f"/1/nodes/{socket.gethostname()}/storage"
+    assert from_json(to_json(changed)) == changed
 
 
 def test_the_same_thing_has_the_same_id_and_another_has_another() -> None:
@@ -65,7 +87,7 @@ def test_dropped_events_come_back_in_order_and_nothing_else_does(tmp_path: Path)
     ],
 )
 def test_how_it_ended_waits_for_the_disk_and_how_it_goes_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detail: events.Detail, type_: events.EventType, durable: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detail: events.ImageDetail, type_: events.EventType, durable: bool
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr("synnefo_light.files.os.fsync", synced.append)
