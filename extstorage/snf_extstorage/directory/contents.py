@@ -1,7 +1,8 @@
 """Files from maps and maps from files.
 
-A base is written as one stretch of data and not cloned together from block files, which would give it an extent a
-block, and every clone and snapshot of it the same number of steps. The store's copy of the same blocks stays.
+Every clone and snapshot of a base takes a step for each piece that it is in. So a base is written as one stretch of
+data and not cloned together from block files, and what has been written here and there for a year is laid out anew when
+it becomes one. The store shares the blocks out of the base.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.extents import plan_dirty
-from snf_extstorage.volume import Extent
+from snf_extstorage.volume import Extent, NoSpace
+from synnefo_light.log import logger
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.copying import data_blocks
 from synnefo_light.store.dirty import DirtyBlocks
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, is_hole
 from synnefo_light.store.maps import Map
+
+#: A clone takes about 25 us for each extent. What has more of them is laid out anew when it becomes a base.
+MOST_EXTENTS: Final = 256
 
 
 def compose(content: Map, path: Path) -> None:
@@ -31,19 +37,72 @@ def compose(content: Map, path: Path) -> None:
         os.fsync(fd)
 
 
-def copy(source: int, path: Path, *, size: int) -> None:
-    """A new file of `size` bytes with those of an open one, durable: cloned in the same file system, else copied."""
+def lay_out(
+    source: int,
+    path: Path,
+    blocks: DirtyBlocks,
+    *,
+    base: Path | None,
+    size: int,
+    require_space: Callable[[int], None],
+) -> None:
+    """A new file with the `size` bytes of an open one, durable: a base, in few pieces.
+
+    It is cloned where that can be and the source is in few pieces itself. Else `blocks` are written one after the
+    other: those that differ from `base`, with which the rest is shared, or all that hold data. A source in many pieces
+    is cloned after all if there is no room for them. Raises OSError, NoSpace.
+    """
+    needed = len(blocks) * BLOCK_SIZE
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
-        try:
-            sharing.clone_file(source, fd)
-        except OSError:  # another file system, a device, or not a file that can share
-            for index in data_blocks(source, size).blocks():
-                start = index * BLOCK_SIZE
-                data = os.pread(source, min(BLOCK_SIZE, size - start), start)
-                if not is_hole(data):
-                    _write(fd, data, start)
-        os.ftruncate(fd, size)
+        if not (_is_ragged(source) and _is_room(require_space, needed)) and _clone(source, fd):
+            os.ftruncate(fd, size)
+        else:
+            require_space(needed)
+            _write_blocks(source, fd, blocks, base=base, size=size)
         os.fsync(fd)
+
+
+def _is_ragged(source: int) -> bool:
+    with contextlib.suppress(OSError):
+        return sharing.count_extents(source) > MOST_EXTENTS
+    return False
+
+
+def _is_room(require_space: Callable[[int], None], needed: int) -> bool:
+    try:
+        require_space(needed)
+    except NoSpace as e:
+        logger.warning("a base stays in as many pieces as what it is made of: %s", e)
+        return False
+    return True
+
+
+def _clone(source: int, fd: int) -> bool:
+    """False from another file system, from a device, or where files cannot share."""
+    try:
+        sharing.clone_file(source, fd)
+    except OSError as e:
+        if e.errno in sharing.CANNOT_SHARE:
+            return False
+        raise
+    return True
+
+
+def _write_blocks(source: int, fd: int, blocks: DirtyBlocks, *, base: Path | None, size: int) -> None:
+    shared = False
+    if base is not None:
+        with _opened(base, os.O_RDONLY) as there:
+            shared = _clone(there, fd)
+        blocks = blocks if shared else data_blocks(source, size)
+    # The end first: what XFS allocates ahead of it would stay where a hole is skipped.
+    os.ftruncate(fd, size)
+    for index in blocks.blocks():
+        start = index * BLOCK_SIZE
+        data = os.pread(source, min(BLOCK_SIZE, size - start), start)
+        if not is_hole(data):
+            _write(fd, data, start)
+        elif shared:
+            sharing.clone_range(source, start, len(data), fd, start)
 
 
 def _write(fd: int, data: bytes, at: int) -> None:
@@ -93,11 +152,16 @@ def _differ(fd: int, base: int, part: Extent) -> bool:
     return mine != theirs.ljust(part.length, b"\0")
 
 
-def commit(path: Path, changed: Iterable[Extent], into: Commit, *, size: int) -> MapId:
-    """Hand the blocks that changed to the store, which shares their extents where it can."""
+def blocks_of(parts: Iterable[Extent], *, size: int) -> DirtyBlocks:
+    """The blocks of the store that these touch."""
     blocks = DirtyBlocks(size)
-    for extent in changed:
-        blocks.mark(extent.start, extent.length)
+    for part in parts:
+        blocks.mark(part.start, part.length)
+    return blocks
+
+
+def commit(path: Path, blocks: DirtyBlocks, into: Commit) -> MapId:
+    """Hand these blocks of a file to the store, which shares their extents where it can."""
     with _opened(path, os.O_RDONLY) as fd:
         for index in blocks.blocks():
             into.take(index, fd, index * BLOCK_SIZE)

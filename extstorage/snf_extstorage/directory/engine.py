@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
@@ -53,6 +53,7 @@ from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
     from synnefo_light.store.commit import Commit
+    from synnefo_light.store.dirty import DirtyBlocks
     from synnefo_light.store.identity import MapId
     from synnefo_light.store.maps import Map
 
@@ -232,44 +233,47 @@ class DirectoryVolumes:
 
         self.place.require_space()
         size = self._snapshot(source).size
-        disk = self.place.disk("snapshots", source)
-        self._trace("commit blocks")
-        map = contents.commit(disk, self.dirty(source, since), into, size=size)
-        self._trace("commit base")
-        self._make_base(map, size, lambda path: _make_disk(path, size=size, source=disk, cow_extent=self._cow_extent))
-        return map
+        blocks = contents.blocks_of(self.dirty(source, since), size=size)
+        base = self.place.disk("bases", since) if since else None
+        with _reading(self.place.disk("snapshots", source), source) as fd:
+            return self._lay_out(fd, Bytes(size), into, blocks, base=base)
 
     def register(self, source: int, size: Bytes, into: Commit) -> MapId:
-        """The file is cloned where it can be and copied in one stretch otherwise; its blocks share its extents."""
-        from snf_extstorage.directory import contents
+        from synnefo_light.store.copying import data_blocks
 
         self.place.require_space()
+        return self._lay_out(source, size, into, data_blocks(source, size), base=None)
+
+    def _lay_out(self, source: int, size: Bytes, into: Commit, blocks: DirtyBlocks, *, base: Path | None) -> MapId:
+        """Make a base of an open file, and a map of its blocks, whose name is that of the base."""
+        from snf_extstorage.directory import contents
+
         map: list[MapId] = []
         with contextlib.suppress(Exists), self.place.making("bases", lambda: map[0]) as folder:
-            self._trace("register disk")
-            contents.copy(source, folder / "disk", size=size)
-            self._trace("register blocks")
-            everything = contents.dirty(folder / "disk", None, size=size)
-            map.append(contents.commit(folder / "disk", everything, into, size=size))
+            self._trace("base disk")
+            disk = folder / "disk"
+            contents.lay_out(source, disk, blocks, base=base, size=size, require_space=self.place.require_space)
+            self._trace("base blocks")
+            map.append(contents.commit(disk, blocks, into))
+            self._trace("base record")
             write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
-            self._trace("register publish")
+            self._trace("base publish")
+        self._trace("base done")
         return map[0]
 
     def compose(self, content: Map) -> None:
         from snf_extstorage.directory import contents
+        from synnefo_light.store.identity import BLOCK_SIZE
 
-        self.place.require_space()
-        self._make_base(content.id, content.size, lambda path: contents.compose(content, path))
-
-    def _make_base(self, map: MapId, size: int, make: Callable[[Path], None]) -> None:
-        if self._exists("bases", map):
+        if self._exists("bases", content.id):
             self.place.sync("bases")
             return
-        with contextlib.suppress(Exists), self.place.making("bases", lambda: map) as folder:
+        self.place.require_space(sum(BLOCK_SIZE for _ in content.blocks()))
+        with contextlib.suppress(Exists), self.place.making("bases", lambda: content.id) as folder:
             self._trace("compose disk")
-            make(folder / "disk")
+            contents.compose(content, folder / "disk")
             self._trace("compose record")
-            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
+            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600)
             self._trace("compose publish")
         self._trace("compose done")
 

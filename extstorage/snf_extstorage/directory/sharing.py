@@ -37,6 +37,9 @@ _UNWRITTEN = 0x800
 
 _XFLAG_COWEXTSIZE = 0x10000
 
+#: What it says where two files cannot share.
+CANNOT_SHARE = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EISDIR)
+
 #: Extents in one FIEMAP call.
 _BATCH = 2048
 
@@ -118,7 +121,7 @@ def require_sharing(folder: Path) -> None:
             for fd in fds:
                 os.close(fd)
     except OSError as e:
-        if e.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOSYS):
+        if e.errno in CANNOT_SHARE:
             raise EnvironmentFault(
                 f"the file system at {folder} cannot share extents between files; use XFS (reflink=1, its default) "
                 "or NFS 4.2 over it, or let `snf-store init` make an XFS image"
