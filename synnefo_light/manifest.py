@@ -282,6 +282,14 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The running task has written the image onto disk 0, whose first `size` bytes it is. At most one."""
+
+    task: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDone:
     task: str
 
@@ -314,12 +322,13 @@ class Finished:
     nonce: str
 
 
-Message = Hello | TaskStarted | Progressed | TaskDone | TaskSkipped | Warned | Failed | Finished
+Message = Hello | TaskStarted | Progressed | Measured | TaskDone | TaskSkipped | Warned | Failed | Finished
 
 _KINDS: Final[Mapping[str, type[Message]]] = {
     "hello": Hello,
     "task-started": TaskStarted,
     "progressed": Progressed,
+    "measured": Measured,
     "task-done": TaskDone,
     "task-skipped": TaskSkipped,
     "warned": Warned,
@@ -405,6 +414,8 @@ def _bound(message: Message) -> None:
         raise RecordError("the task is not one of ours")
     if isinstance(message, Progressed) and not 0 <= message.done <= message.total < 1 << 60:
         raise RecordError("the progress is not within its total")
+    if isinstance(message, Measured) and not 0 < message.size < 1 << 60:
+        raise RecordError("the size is none that a disk has")
 
 
 def _check_base64(text: str, what: str) -> None:

@@ -53,7 +53,7 @@ class Wanted:
         return self.source.partition("?")[0] if self.is_address else self.source
 
 
-def plan_conversion(wanted: Wanted, output: Path) -> tuple[str, ...] | None:
+def plan_conversion(wanted: Wanted, output: Path, *, program: str = "snf-image") -> tuple[str, ...] | None:
     """The command that makes a raw disk of it in `output`; None when it is one, of which nothing is to be checked."""
     by_name = encoding_of(wanted.shown.rpartition("/")[2])
     encoding = (wanted.format or by_name[0], wanted.compression or by_name[1])
@@ -62,7 +62,7 @@ def plan_conversion(wanted: Wanted, output: Path) -> tuple[str, ...] | None:
         return None
     given = {"--checksum": wanted.checksum, "--signature": wanted.signature, "--max-size": str(wanted.size_limit)}
     return (
-        *("snf-image", "convert", f"--format={encoding[0].value}", f"--compression={encoding[1].value}"),
+        *(program, "convert", f"--format={encoding[0].value}", f"--compression={encoding[1].value}"),
         *(f"{option}={value}" for option, value in given.items() if value),
         *("--", wanted.source, str(output)),
     )
@@ -72,7 +72,7 @@ def plan_conversion(wanted: Wanted, output: Path) -> tuple[str, ...] | None:
 def arrived(wanted: Wanted, settings: Settings, *, runner: Runner = run) -> Iterator[tuple[int, Bytes]]:
     """The image's bytes as an open file, raw, checked, and their number. Raises Error."""
     with _nameless(settings) as (fd, path):
-        command = plan_conversion(wanted, path)
+        command = plan_conversion(wanted, path, program=settings.snf_image)
         if command is not None:
             rooms.ask(command, package="snf-image-host", timeout_s=LIMIT_S, runner=runner)
             yield fd, Bytes(os.fstat(fd).st_size)

@@ -55,6 +55,8 @@ class Settings:
     run: Path = Path("/run/snf-extstorage")
     #: The node's name in records: who may write. Empty: the host's.
     node: str = ""
+    #: The program that brings and converts images.
+    snf_image: str = "snf-image"
     ceph: CephSettings = CephSettings()
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ class Machine:
         self.mounts = MountStack()
         self._volumes: VolumeManager | None = None
         self.changed = False
+        self.image_size: int | None = None  # of what was converted onto disk 0
         self._windows: Facts | None = None
 
     @property
@@ -74,7 +75,8 @@ class Machine:
         if isinstance(action, actions.SourceAction):
             from snf_image_helper import conversion  # only now: loading decompressors takes time
 
-            conversion.apply(action, self.disks, self.runner, warn=self.warn, progress=self.progress)
+            size = conversion.apply(action, self.disks, self.runner, warn=self.warn, progress=self.progress)
+            self.image_size = size if size is not None else self.image_size
         elif isinstance(action, actions.FileAction):
             self._apply_to_files(action)
         else:

@@ -26,7 +26,7 @@ from snf_image_helper.qemu_img import (
     parse_info,
     parse_percent,
 )
-from snf_image_helper.source_headers import SourceError, parse_header
+from snf_image_helper.source_headers import Header, SourceError, parse_header
 from synnefo_light.errors import EnvironmentFault, ToolError
 from synnefo_light.manifest import Source, SourceFormat
 from synnefo_light.run import Runner, run_watched
@@ -53,17 +53,22 @@ class Way:
 
 def apply(
     action: SourceAction, disks: Disks, runner: Runner, *, warn: Callable[[str], None], progress: OnProgress
-) -> None:
-    """Check the image, or write it. When it is written, the kernel knows the disk's new partitions."""
+) -> int | None:
+    """Check the image, or write it. When it is written, the kernel knows the disk's new partitions.
+
+    Returns how many bytes of the disk are the image, once it is written.
+    """
     way = Way(source=action.source, node=disks.node(SOURCE), target=disks.node(DISK), limit=disks.size(DISK))
     match action:
         case CheckSource():
             for note in check(way, available=disks.size(SOURCE), runner=runner):
                 warn(note)
+            return None
         case WriteSource():
-            write(way, progress=progress)
+            size = write(way, progress=progress)
             disks.flush(DISK)
             disks.rescan(DISK)
+            return size
 
 
 def check(way: Way, *, available: int, runner: Runner) -> tuple[str, ...]:
@@ -77,10 +82,7 @@ def check(way: Way, *, available: int, runner: Runner) -> tuple[str, ...]:
     if kind is SourceFormat.RAW:
         return ()
 
-    def read(offset: int, length: int) -> bytes:
-        return read_node(way.node, offset, min(length, size - offset)) if 0 <= offset < size else b""
-
-    header = parse_header(kind, read, size=size)
+    header = _header(way)
     if header.virtual_size == 0:
         raise SourceError("the image holds a disk of no bytes")
     if header.virtual_size > way.limit:
@@ -98,12 +100,24 @@ def check(way: Way, *, available: int, runner: Runner) -> tuple[str, ...]:
     return header.notes
 
 
-def write(way: Way, *, progress: OnProgress) -> None:
-    """Write the image, and nothing behind the end of the disk. Raises SourceError; then the disk is half written."""
+def _header(way: Way) -> Header:
+    size = way.source.size
+
+    def read(offset: int, length: int) -> bytes:
+        return read_node(way.node, offset, min(length, size - offset)) if 0 <= offset < size else b""
+
+    return parse_header(way.source.format, read, size=size)
+
+
+def write(way: Way, *, progress: OnProgress) -> int:
+    """Write the image, and nothing behind the end of the disk; returns the bytes that it is there.
+
+    Raises SourceError; then the disk is half written.
+    """
     if way.source.format is SourceFormat.RAW:
-        _write_stream(way, progress)
-    else:
-        _write_by_qemu_img(way, progress)
+        return _write_stream(way, progress)
+    _write_by_qemu_img(way, progress)
+    return _header(way).virtual_size
 
 
 def _write_by_qemu_img(way: Way, progress: OnProgress) -> None:
@@ -123,7 +137,7 @@ def _write_by_qemu_img(way: Way, progress: OnProgress) -> None:
         raise _damaged(kind, e) from e
 
 
-def _write_stream(way: Way, progress: OnProgress) -> None:
+def _write_stream(way: Way, progress: OnProgress) -> int:
     from snf_image_helper.streams import decompress  # only now: qemu-img does without these libraries
 
     read_bytes = written = 0
@@ -155,6 +169,7 @@ def _write_stream(way: Way, progress: OnProgress) -> None:
                 os.fsync(target)
         finally:
             os.close(target)
+    return written
 
 
 def not_zero(block: bytes) -> Iterator[tuple[int, bytes]]:

@@ -21,6 +21,7 @@ from synnefo_light.manifest import (
     Failed,
     Finished,
     Manifest,
+    Measured,
     TaskDone,
     TaskSkipped,
     TaskStarted,
@@ -88,6 +89,8 @@ class _Run:
             for action in plan:
                 logger.info("task=%s %s", info.name, describe(action))
                 machine.apply(action)
+            if info.phase is Phase.SOURCE and machine.image_size is not None:
+                self._channel.send(Measured(task=info.name, size=machine.image_size))
             self._channel.send(TaskDone(task=info.name))
         self.task = None
 

@@ -17,6 +17,7 @@ from synnefo_light.manifest import (
     Failed,
     Finished,
     Hello,
+    Measured,
     Message,
     Progressed,
     TaskDone,
@@ -57,6 +58,7 @@ class Conversation:
         self._hello = False
         self._running: str | None = None
         self._progress = 0
+        self._measured = False
         self._ended: set[str] = set()
         self._last: Finished | Failed | None = None
 
@@ -136,12 +138,17 @@ class Conversation:
             raise ProtocolError(f"the helper VM started as {message.mode}, not as {self.mode}")
         self._hello = True
 
-    def _task(self, message: TaskStarted | Progressed | TaskDone | TaskSkipped) -> None:
+    def _task(self, message: TaskStarted | Progressed | Measured | TaskDone | TaskSkipped) -> None:
         task = message.task
         if isinstance(message, Progressed):
             self._progress += 1
             if task != self._running or self._progress > PROGRESS_LIMIT:
                 raise ProtocolError(f"the helper VM told the progress of the task {task} out of turn, or too often")
+            return
+        if isinstance(message, Measured):
+            if task != self._running or self._measured:
+                raise ProtocolError(f"the helper VM told the image's size in the task {task} out of turn, or again")
+            self._measured = True
             return
         if task in self._ended:
             raise ProtocolError(f"the helper VM reported the task {task} again")

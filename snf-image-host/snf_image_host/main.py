@@ -48,9 +48,21 @@ def main() -> None:
 
 def _commands() -> Sequence[Command]:
     # Here and not above: no script of Ganeti's needs them.
-    from snf_image_host.commands import accel, doctor, migrate, parameters, plan, report, run, tasks, version, watch
+    from snf_image_host.commands import (
+        accel,
+        convert,
+        doctor,
+        migrate,
+        parameters,
+        plan,
+        report,
+        run,
+        tasks,
+        version,
+        watch,
+    )
 
-    return (plan, run, watch, report, doctor, tasks, parameters, accel, migrate, version)
+    return (plan, run, convert, watch, report, doctor, tasks, parameters, accel, migrate, version)
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:

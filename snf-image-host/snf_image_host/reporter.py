@@ -48,6 +48,7 @@ class Reporter:
         """`listeners` by what the log calls them when they fail."""
         self.instance = instance
         self.step = "start"  # where we are: for the failure's record
+        self.image_size: int | None = None  # of the disk that the helper VM has made of the image, by its word
         self._listeners = dict(listeners)
         self._task_started = 0.0
         self._warnings = 0
@@ -81,6 +82,8 @@ class Reporter:
             self._tell(TaskStarted(task=message.task))
         elif isinstance(message, manifest.Progressed):
             self._tell(TaskProgressed(task=message.task, done=message.done, total=message.total))
+        elif isinstance(message, manifest.Measured):
+            self.image_size = message.size
         elif isinstance(message, manifest.TaskDone):
             spent = round((time.monotonic() - self._task_started) * 1000)
             logger.info("instance=%s task=%s done ms=%d", self.instance, message.task, spent)

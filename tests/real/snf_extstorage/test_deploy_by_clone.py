@@ -17,6 +17,7 @@ from tests.deployments import Outcome
 from tests.disk_images import check_filesystem, make_disk, read_back
 from tests.real.snf_extstorage.places import Site, read, write
 from tests.real.snf_extstorage.test_scripts import COMMAND, snf_store
+from tests.real.snf_image_host.node import COMMAND as SNF_IMAGE
 from tests.real.snf_image_host.node import Fake, fake_node, real_helper
 
 UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
@@ -61,12 +62,17 @@ class Cluster:
 
 
 def cluster_of(node: Fake, site: Site, image: Path) -> Cluster:
+    """Both programs know of each other: `image` is registered with the help of snf-image if it is not raw."""
     assert snf_store(site, "init").returncode == 0
-    done = snf_store(site, "image", "add", "--property", "OSFAMILY=linux", "debian", image)
-    assert done.returncode == 0, done.stderr
-    command = node.folder / "snf-store"
-    command.write_text(f'#!/bin/sh\nSNF_STORE_CONFIG={site.config()} exec {COMMAND} "$@"\n')
-    command.chmod(0o755)
+    config, store, host = (node.folder / name for name in ("snf-store.toml", "snf-store", "snf-image"))
+    config.write_text(f'{site.config().read_text()}snf_image = "{host}"\n')
+    store.write_text(f'#!/bin/sh\nSNF_STORE_CONFIG={config} exec {COMMAND} "$@"\n')
+    host.write_text(f'#!/bin/sh\nSNF_IMAGE_CONFIG={node.folder}/snf-image.toml exec {SNF_IMAGE} "$@"\n')
+    for program in (store, host):
+        program.chmod(0o755)
+    words = ["image", "add", "--property", "OSFAMILY=linux", "debian"]
+    done = subprocess.run([store, *words, image], capture_output=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     return Cluster(node=node, site=site)
 
 
@@ -176,13 +182,19 @@ def test_an_image_that_is_damaged_in_the_store_does_not_become_a_system(cluster:
 
 
 @pytest.mark.vm
-def test_an_instance_on_a_clone_is_whole_and_shares_the_rest(site: Site, tmp_path: Path) -> None:
+def test_a_qcow2_is_registered_and_an_instance_on_its_clone_is_whole(site: Site, tmp_path: Path) -> None:
     helper = real_helper()
     if helper is None:
         pytest.skip("the helper VM's image is not built; SNF_HELPER_IMAGE names the folder of one")
     with fake_node(helper=helper) as node:
-        cluster = cluster_of(node, site, make_disk(tmp_path / "image.raw"))
+        raw, packed = make_disk(tmp_path / "image.raw"), tmp_path / "image.qcow2"
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, packed], check=True, timeout=60)
         node.configure(qemu=None, tcg_limit_s=120, snf_store=str(node.folder / "snf-store"))
+        cluster = cluster_of(node, site, packed)
+        exported = tmp_path / "exported"
+        assert snf_store(site, "image", "export", "debian", exported).returncode == 0
+        assert subprocess.run(["cmp", raw, exported], check=False).returncode == 0
+        assert not [p for p in site.place.root.iterdir() if p.name.startswith("tmp")]
         cluster.make(origin="debian")
         done = cluster.deploy(img_passwd="correct horse")
         assert done.returncode == 0, done.output

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synnefo_light.manifest import Progressed
+from synnefo_light.manifest import Measured, Progressed
 from tests.disk_images import make_disk, read_back
 from tests.real.snf_image_helper.conversions import KINDS, MIB, blank, convert, make_raw, packed, qemu_img
 from tests.real.snf_image_helper.virtual_machine import run
@@ -31,6 +31,18 @@ def test_the_disk_is_the_image_byte_by_byte_and_zeros_behind(tmp_path: Path, nam
     told = [m for m in outcome.messages if isinstance(m, Progressed)]
     assert 1 <= len(told) <= 100
     assert told[-1].done == told[-1].total == image.stat().st_size
+    assert [m.size for m in outcome.messages if isinstance(m, Measured)] == [virtual_size(image, kind.format, raw)]
+
+
+def virtual_size(image: Path, format: str, raw: Path) -> int:
+    """Of the disk in it, by qemu-img; some formats know only whole sectors, or more."""
+    if format == "raw":
+        return raw.stat().st_size
+    told = subprocess.run(
+        ["qemu-img", "info", "--output=json", "-f", format, image], check=True, capture_output=True, timeout=60
+    )
+    size: int = json.loads(told.stdout)["virtual-size"]
+    return size
 
 
 @pytest.mark.vm

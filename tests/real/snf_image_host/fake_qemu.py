@@ -78,6 +78,7 @@ def convert() -> None:
     while at < order["source"]["size"]:  # type: ignore[index]
         block = os.pread(source, 1 << 20, at)
         at += os.pwrite(disk, block, at)
+    say("measured", task="convert", size=at)
 
 
 def finished() -> None:

@@ -25,6 +25,7 @@ from synnefo_light.manifest import (
     Failed,
     Finished,
     Hello,
+    Measured,
     Message,
     Progressed,
     TaskDone,
@@ -239,6 +240,19 @@ def test_a_flood_of_the_console_ends_it() -> None:
 def test_a_task_that_the_helper_does_not_have_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError, match="the task paint, which it does not have"):
         outcome(told([HELLO, TaskStarted(task="paint")]))
+
+
+def test_the_images_size_is_told_once_and_by_the_running_task() -> None:
+    def measured(*sizes: int, task: str = NAMES[0]) -> list[Message]:
+        return [HELLO, TaskStarted(task=NAMES[0]), *(Measured(task=task, size=size) for size in sizes)]
+
+    assert len(list(a_conversation().feed(told(measured(1))))) == 3
+    for story_of in (measured(1, 1), measured(1, task=NAMES[1])):
+        with pytest.raises(ProtocolError, match="out of turn, or again"):
+            outcome(told(story_of))
+    for size in (0, -1, 1 << 60):
+        with pytest.raises(ProtocolError, match="the size is none that a disk has"):
+            outcome(told(measured(size)))
 
 
 def test_progress_belongs_to_the_running_task_and_has_a_limit() -> None:

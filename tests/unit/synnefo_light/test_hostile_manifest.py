@@ -23,6 +23,7 @@ from synnefo_light.manifest import (
     Hello,
     InjectedFile,
     Manifest,
+    Measured,
     Message,
     Nic,
     Password,
@@ -99,6 +100,7 @@ MESSAGES: st.SearchStrategy[Message] = (
     st.builds(Hello, helper_version=TEXT, mode=st.sampled_from(["run", "selftest"]))
     | st.builds(TaskStarted, task=NAME)
     | st.builds(lambda task, sizes: Progressed(task=task, done=sizes[0], total=sizes[1]), NAME, BYTES)
+    | st.builds(Measured, task=NAME, size=st.integers(1, (1 << 60) - 1))
     | st.builds(TaskDone, task=NAME)
     | st.builds(TaskSkipped, task=NAME, reason=TEXT)
     | st.builds(Warned, task=st.none() | NAME, text=TEXT)
@@ -108,7 +110,7 @@ MESSAGES: st.SearchStrategy[Message] = (
 
 
 def test_every_kind_of_message_is_drawn() -> None:
-    drawn = {Hello, TaskStarted, Progressed, TaskDone, TaskSkipped, Warned, Failed, Finished}
+    drawn = {Hello, TaskStarted, Progressed, Measured, TaskDone, TaskSkipped, Warned, Failed, Finished}
     assert drawn == set(get_args(Message))
 
 
