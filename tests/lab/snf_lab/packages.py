@@ -39,6 +39,7 @@ FOR_TESTS = (
     *("xfsprogs", "btrfs-progs", "f2fs-tools", "dosfstools", "mtools", "makefs"),  # file systems without a mount
     "python3-yaml",  # reads what is given to cloud-init
     *("ceph-mon", "ceph-osd", *CLIENT_PACKAGES),  # a Ceph of the tests' own, disks without a path
+    *("fio", "qemu-guest-agent"),  # disks in use, and guests that freeze
 )
 
 #: What tests take apart without installing it.

@@ -27,15 +27,20 @@ def mounted_xfs(folder: Path, *, size: int) -> Iterator[Path]:
         file.truncate(size)
     mount.mkdir()
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True, timeout=60)
-    for number in range(64):  # a container's /dev lacks the nodes of devices that were added since
-        if not Path(f"/dev/loop{number}").exists() and Path(f"/sys/block/loop{number}").exists():
-            os.mknod(f"/dev/loop{number}", 0o660 | stat.S_IFBLK, os.makedev(7, number))
+    make_loop_nodes()
     subprocess.run(["mount", "-o", "loop", image, mount], check=True, timeout=60)
     try:
         yield mount
     finally:
         release(mount)
         subprocess.run(["umount", "--lazy", mount], check=True, timeout=60)
+
+
+def make_loop_nodes() -> None:
+    """A container's /dev lacks the nodes of devices that were added since."""
+    for number in range(64):
+        if not Path(f"/dev/loop{number}").exists() and Path(f"/sys/block/loop{number}").exists():
+            os.mknod(f"/dev/loop{number}", 0o660 | stat.S_IFBLK, os.makedev(7, number))
 
 
 def release(mount: Path) -> None:
