@@ -1,4 +1,4 @@
-"""The attacks of tests/attack, run in node 1 and counted. The attacks themselves know nothing of a lab."""
+"""The attacks of tests/attack, and long runs of other tests, in node 1, counted. They know nothing of a lab."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from snf_lab.progress import run_logged
 from synnefo_light.errors import PeerError
 
 TIMEOUT_S = 6 * 3600.0
+ATTACKS = "tests.attack.torture"
+#: What has a module of its own, with the same options and the same figures.
+OTHERS = {"storage-fio": "tests.real.snf_extstorage.fio_rounds"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +34,15 @@ def parse_figures(output: str) -> Figures:
         raise PeerError(f"the attacks ended without their figures, with {last!r}") from None
 
 
+def plan_words(name: str) -> list[str]:
+    return ["-m", OTHERS[name]] if name in OTHERS else ["-m", ATTACKS, name]
+
+
 def run_torture(lab: Lab, name: str, *, count: int | None = None, jobs: int = 2) -> Figures:
     """Run a group of attacks in node 1 of a lab that is up. Raises PeerError when they could not be run."""
     node, log = lab.node(1), lab.state.log / "torture.log"
     suite.install_tests(node, progress=lab.progress, log=log)
-    words = ["-m", "tests.attack.torture", name, "--jobs", str(jobs)]
+    words = [*plan_words(name), "--jobs", str(jobs)]
     words += ["--count", str(count)] if count is not None else []
     # 1 says that an attack did not pass, which the figures say too.
     script = f'cd {suite.NODE_TREE} && {{ /usr/bin/python3 "$@" || test $? = 1; }}'

@@ -72,8 +72,8 @@ class Site:
         path.write_text(f'folder = "{self.place.root}"\nrun = "{self.hints}/{node}"\nnode = "{node}"\n')
         return path
 
-    def script(self, name: str, volume: str, *, node: str = "node1", **more: str) -> subprocess.CompletedProcess[str]:
-        given = {
+    def script_env(self, volume: str, *, node: str = "node1", **more: str) -> dict[str, str]:
+        return {
             "LC_ALL": "C",
             "SNF_STORE_CONFIG": str(self.config(node)),
             "EXTP_PROVIDER": "archipelago",
@@ -82,6 +82,9 @@ class Site:
             "VOL_UUID": "efa8d6e0-c062-4b14-b829-467e6499f266",
             **more,
         }
+
+    def script(self, name: str, volume: str, *, node: str = "node1", **more: str) -> subprocess.CompletedProcess[str]:
+        given = self.script_env(volume, node=node, **more)
         return subprocess.run(
             [SCRIPTS / name], cwd=SCRIPTS, env=given, capture_output=True, text=True, timeout=60, check=False
         )

@@ -10,7 +10,8 @@ from snf_lab.lab import Lab
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="all, a group (fuzz, tables, ...), or a single attack")
+    others = ", ".join(torture.OTHERS)
+    parser.add_argument("name", metavar="NAME", help=f"all, a group (fuzz, tables, ...), a single attack, or {others}")
     parser.add_argument("--count", type=int, metavar="N", help="only so many of each group")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="deployments at the same time (2)")
 
