@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,11 @@ CANNOT_SHARE = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno
 
 #: Extents in one FIEMAP call.
 _BATCH = 2048
+#: Extents shared in one step ahead of a clone: who writes waits for one step at a time.
+_STEP = 64
+#: What a pass of these steps may leave for the clone: about as much as changed while it went on.
+_QUICK_S = 0.02
+_PASSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,29 @@ def clone_file(source: int, target: int) -> None:
 def clone_range(source: int, start: int, length: int, target: int, at: int) -> None:
     """The same for a range; aligned to the file system's blocks, unless it ends where `source` ends."""
     fcntl.ioctl(target, _FICLONERANGE, _CLONE_RANGE.pack(source, start, length, at))
+
+
+def share_ahead(source: int, target: int) -> None:
+    """Have `target` share what `source` has now, a few extents at a time, so that `clone_file` has little left to do.
+
+    A clone holds up whoever writes to `source` for about 25 us an extent, and for a tenth of that where `target` shares
+    it already. What is written meanwhile is left to the clone. Raises nothing: without it the clone does all the work.
+    """
+    with contextlib.suppress(OSError):
+        for _ in range(_PASSES):
+            began = time.monotonic()
+            for start, length in plan_steps(extents(source), size=os.fstat(source).st_size, step=_STEP):
+                clone_range(source, start, length, target, start)
+            if time.monotonic() - began < _QUICK_S:
+                return
+
+
+def plan_steps(found: Iterable[Mapped], *, size: int, step: int) -> Iterator[tuple[int, int]]:
+    """Runs (start, length) of `step` extents each, with the holes between them; none ends beyond the file's end."""
+    inside = (one for one in found if one.start < size)
+    while part := list(itertools.islice(inside, step)):
+        start, end = part[0].start, part[-1].start + part[-1].length
+        yield start, min(end, size) - start
 
 
 def extents(fd: int) -> Iterator[Mapped]:

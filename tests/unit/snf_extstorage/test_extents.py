@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from snf_extstorage.directory.extents import plan_dirty
-from snf_extstorage.directory.sharing import Mapped
+from snf_extstorage.directory.sharing import Mapped, plan_steps
 
 
 def spans(now: list[Mapped], base: list[Mapped], size: int = 100) -> list[tuple[int, int]]:
@@ -45,3 +45,10 @@ def test_exactly_the_units_that_lie_elsewhere_are_dirty(now: list[int | None], b
     padded = [[*f, *[None] * (size - len(f))] for f in (now, base)]
     found = {n for start, length in spans(mapped(now), mapped(base), size) for n in range(start, start + length)}
     assert found == {n for n in range(size) if padded[0][n] != padded[1][n]}
+
+
+def test_steps_cover_all_extents_with_the_holes_between_and_end_with_the_file() -> None:
+    found = [Mapped(0, 10, 500), Mapped(20, 10, 700), Mapped(30, 10, 100), Mapped(60, 40, 900), Mapped(120, 8, 0)]
+    assert list(plan_steps(found, size=90, step=2)) == [(0, 30), (30, 60)]
+    assert list(plan_steps(found, size=90, step=9)) == [(0, 90)]
+    assert list(plan_steps([], size=90, step=2)) == []
