@@ -71,7 +71,7 @@ def sizes(rounds: int) -> Sizes:
         clones=50,
         scripts=5,
         disk=GIB,
-        seconds=2,
+        seconds=1.5,
         snapshots=100,
         dedup_clones=20,
     )

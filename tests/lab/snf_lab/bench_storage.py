@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from snf_lab import ceph, host_packages, mounts
+from snf_lab import ceph, demo, host_packages, mounts
+from snf_lab.guest_recipe import GuestRecipe
 from snf_lab.host_packages import HostPackage
 from snf_lab.lab import Lab
 from snf_lab.progress import run_logged
@@ -30,6 +31,12 @@ PACKAGES: Final = (
     HostPackage(name="python3-rados", reason="the store on Ceph"),
     HostPackage(name="python3-rbd", reason="volumes on Ceph"),
 )
+#: What people put on a fresh machine, small and large: one in each clone.
+INSTALLED: Final = (
+    *("apache2-bin", "bind9", "borgbackup", "dovecot-core", "exim4-daemon-light", "gdb", "git", "haproxy", "htop"),
+    *("lynx", "mariadb-server", "nginx", "postfix", "openssh-server", "postgresql-common", "python3-django"),
+    *("redis-server", "rsync", "samba", "vim"),
+)
 LIMIT_S: Final = 3600.0
 
 
@@ -41,17 +48,15 @@ def run_bench(lab: Lab, *, release: str, rounds: int, peers: bool) -> Mapping[st
         packages_log = lab.state.log / "host-packages.log"
         host_packages.ensure_installed(PACKAGES, log=packages_log, progress=lab.progress)
         clear(folder)
+        image, helper = demo.ensure_image(lab, GuestRecipe()), lab.helper_image()
+        debs = lab.state.cache / "bench-packages"
+        with lab.progress.step("fetch packages to install in clones", log=packages_log):
+            fetch_packages(debs, log=packages_log)
         log.unlink(missing_ok=True)
+        words: list[str | Path] = ["/usr/bin/python3", "-m", "tests.bench.storage", folder, "--rounds", str(rounds)]
+        words += ["--image", image.path, "--helper", helper, "--debs", debs]
         try:
             with lab.progress.step("measure the engines and the store", log=log):
-                words: list[str | Path] = [
-                    "/usr/bin/python3",
-                    "-m",
-                    "tests.bench.storage",
-                    folder,
-                    "--rounds",
-                    str(rounds),
-                ]
                 run_logged(words, log=log, timeout_s=LIMIT_S, env=environment(), cwd=TREE, contain=True)
         finally:
             clear(folder)
@@ -61,8 +66,17 @@ def run_bench(lab: Lab, *, release: str, rounds: int, peers: bool) -> Mapping[st
     return {**parse_last(lines), "load_1min": round(os.getloadavg()[0], 2)}
 
 
+def fetch_packages(folder: Path, *, log: Path, runner: Runner = run) -> None:
+    """Those of this machine's Debian; what is there already stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in INSTALLED if not list(folder.glob(f"{name}_*.deb"))]
+    if missing:
+        words = ["apt-get", "download", "-o", "APT::Sandbox::User=root", *missing]
+        run_logged(words, log=log, timeout_s=600, cwd=folder, runner=runner)
+
+
 def environment() -> dict[str, str]:
-    rooms = ("", "extstorage", "tests/lab")
+    rooms = ("", "extstorage", "snf-image-host", "snf-image-helper", "tests/lab")
     return {"PYTHONPATH": ":".join(str(TREE / room) for room in rooms), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
