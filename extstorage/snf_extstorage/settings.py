@@ -26,7 +26,7 @@ class CephSettings:
     #: Another pool for the images' data, as an erasure-coded one. Empty: the same.
     data_pool: str = ""
     #: Of a volume's objects: what the first write into a fresh clone copies.
-    object_kib: int = 4096
+    object_kib: int = 1024
     #: The store of images: objects in this pool and namespace.
     store_pool: str = "store"
     store_namespace: str = "snf-store"

@@ -105,6 +105,9 @@ class Images:
     def clone(self, parent: str, snapshot: str, name: str) -> None:
         """Clone v2 (set for the connection): the parent's snapshot needs no protection and may go before the clone."""
         kept = {"order": self._order, "features": self._features, "data_pool": self._data_pool}
+        if self._order:
+            # Else the parent's stripe unit, which a smaller object cannot hold.
+            kept |= {"stripe_unit": 1 << self._order, "stripe_count": 1}
         self.ask(
             f"clone {parent}@{snapshot} as {name}",
             lambda: self._rbd.RBD().clone(self.io, parent, snapshot, self.io, name, **kept),

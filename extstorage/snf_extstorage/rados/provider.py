@@ -31,7 +31,7 @@ PARAMETERS: Final = (
     Parameter(name="user", help="Ceph client without its client. prefix; else the site's"),
     Parameter(name="origin", help="Snapshot that the disk begins as: IMAGE@SNAPSHOT of the same pool"),
     Parameter(name="features", help="Features of the image, comma-separated or joined by +; else Ceph's own choice"),
-    Parameter(name="object_size", help="Size of the image's objects, a power of two from 4K to 32M; else 4M"),
+    Parameter(name="object_size", help="Size of the image's objects, a power of two from 4K to 32M; else 1M"),
     Parameter(name="fence", help="Whether a node that takes over shuts the other out first: yes (default) or no"),
 )
 

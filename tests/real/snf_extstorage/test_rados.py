@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -211,6 +212,20 @@ def test_an_image_is_copied_once_and_its_clones_share_it(
     engine.remove(name)
     engine.remove(other)
     assert [image for image in trash(rados) if found.id in image] == []
+
+
+def test_a_clone_has_smaller_objects_than_its_image_so_a_first_write_copies_less(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName
+) -> None:
+    image = image_of(rados.store(), {0: b"a" * BLOCK_SIZE, 1: b"b" * BLOCK_SIZE}, size=SIZE)
+    engine.compose(image)
+    rados.node(images=rados.images(object_size=65536)).clone(FromBase(map=image.id), name, uuid=None, size=SIZE)
+    info = json.loads(rados.ceph.run(["rbd", "info", "--format", "json", f"{POOL}/{name}"]).text)
+    assert (info["object_size"], "striping" in info["features"]) == (65536, False)
+    assert rados.write(name, "C", at=BLOCK_SIZE)
+    copied = json.loads(rados.ceph.run(["rbd", "du", "--format", "json", f"{POOL}/{name}"]).text)
+    assert copied["images"][0]["used_size"] == 65536
+    assert rados.read(name, at=BLOCK_SIZE - 4096, count=3 * 4096) == b"a" * 4096 + b"C" * 4096 + b"b" * 4096
 
 
 def trash(rados: RadosSite) -> list[str]:

@@ -95,7 +95,7 @@ def test_a_disk_without_parameters_is_as_the_site_has_it() -> None:
     disk = parse_disk({}, SETTINGS)
     at = disk.place
     assert (at.pool, at.user, disk.origin, at.features, at.fence) == ("volumes", "ganeti", None, None, True)
-    assert at.object_size == 4 << 20
+    assert at.object_size == 1 << 20
 
 
 def test_a_disks_parameters_go_before_the_sites() -> None:
