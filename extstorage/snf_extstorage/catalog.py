@@ -5,6 +5,9 @@
     commit     1 blocks, pages, root   2 base   3 pin of the base                 4 the name gets the map: commit point
     remove     1 the name: commit point
 
+The names of a cut of several disks come one by one: died in between, the first are there and the others are not, and
+whoever asks again is told to remove those.
+
 Died before the commit point: a base or a snapshot without a name, which `collect` removes when it is an hour old, and
 blocks, which the store's collector removes after its grace. `commit` of a name is done again by whoever finds it
 without a map. Volumes need none of it: removing an image or its base leaves its clones as they are.

@@ -133,6 +133,7 @@ class RadosVolumes:
 
         def fill(beat: Beat) -> None:
             source.fill(beat)
+            beat()
             if size != source.size or not source.frozen:  # opening it takes half as long as cloning
                 self._images.resize(name, size)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from snf_extstorage.volume import Exists, InUse, NoSpace, NotFound
+from snf_extstorage.volume import Exists, InUse, NoSpace, NotFound, Trace
 from synnefo_light import ceph
 
 LIMIT_S: Final = 90.0
@@ -231,16 +231,19 @@ class Images:
 
     # --- several images in one cut
 
-    def cut(self, group: str, names: list[str]) -> dict[str, int]:
+    def cut(self, group: str, names: list[str], trace: Trace) -> dict[str, int]:
         """Snapshots of all of them with no write in between; RBD's number for each. The group keeps them together."""
         rbd = self._rbd
 
         def act() -> None:
             rbd.RBD().group_create(self.io, group)
             together = rbd.Group(self.io, group)
+            trace("cut group")
             for name in names:
                 together.add_image(self.io, name)
+                trace("cut joined")
             together.create_snap(group)
+            trace("cut taken")
             # An image is in one group at most; the snapshots stay with this one.
             for name in names:
                 together.remove_image(self.io, name)
@@ -282,9 +285,12 @@ class Images:
 
             def act() -> int:
                 found = [s["id"] for s in image.list_snaps() if s.get("group", {}).get("name") == group]
-                return int(found[-1])
+                return int(found[-1]) if found else 0
 
-            return self.ask("find the snapshot of the cut", act)
+            number = self.ask("find the snapshot of the cut", act)
+        if not number:
+            raise InUse(f"volume {name} was to be cut, but another process cuts it at the same time; try again")
+        return number
 
     # --- what changed
 

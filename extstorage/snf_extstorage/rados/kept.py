@@ -9,7 +9,7 @@ long to make something says now and then that it lives (`Beat`), so that `upkeep
 
 An image that is removed while clones or snapshots need it gets the name `gone.ID`: with snapshots of ours it stays
 under that name until the last is dropped, otherwise it goes to RBD's trash, from where it is purged once no clone
-needs it any more. Died between the two: `upkeep.py` moves it there.
+needs it any more. Died between the two, or while Ceph takes somebody who died for alive: `upkeep.py` moves it there.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ R = TypeVar("R", VolumeRecord, BaseRecord)
 class _Making(Generic[R]):
     """A thing that is being made, by us."""
 
-    def __init__(self, table: Table[R], name: str, record: R) -> None:
+    def __init__(self, table: Table[R], name: str, record: R, trace: Trace) -> None:
+        self._trace = trace
         self._table: Table[R] = table
         self._name = name
         self._record: R = record
 
     def beat(self) -> None:
         """Raises InUse when it was taken from us."""
+        self._trace("fill")
         now = int(time.time())
         if now - self._record.made_s >= BEAT_S:
             self._swap(replace(self._record, made_s=now))
@@ -125,7 +127,7 @@ class Kept:
         self.trace("create record")
         if not self.volumes.swap(name, found, record):
             raise InUse(f"volume {name} is being made by another process; try again later")
-        making = _Making(self.volumes, name, record)
+        making = _Making(self.volumes, name, record, self.trace)
         if found is not None:
             self._throw_away_half(name, found)
         self.trace("create image")
@@ -150,7 +152,7 @@ class Kept:
         self.trace("compose record")
         if not self.bases.swap(key, found, record):
             raise InUse(f"the base of map {key} is being made or removed by another process; try again later")
-        making = _Making(self.bases, key, record)
+        making = _Making(self.bases, key, record, self.trace)
         if found is not None:
             self.dispose(name)
         self.trace("compose image")
@@ -235,14 +237,17 @@ class Kept:
                 identity = str(image.id())
                 needed = self.snapshots_of(identity)
                 self._drop_unneeded(image, needed)
-            if not needed and self.images.remove(name):
-                return
+            # Ceph takes a client that was killed for alive for half a minute, and does not remove what it has open.
+            with contextlib.suppress(InUse):
+                if not needed and self.images.remove(name):
+                    return
             kept = f"{GONE}{identity}"
             if name != kept:
                 self.images.rename(name, kept)
             self.trace("dispose renamed")
-            if not needed:
-                self.images.discard(kept)
+            with contextlib.suppress(InUse):
+                if not needed:
+                    self.images.discard(kept)
 
     def snapshots_of(self, identity: str) -> set[str]:
         """Names of our snapshots of an image, also of those that are being made, and all that cannot be read."""

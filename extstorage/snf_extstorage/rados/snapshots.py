@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from snf_extstorage.rados.images import LIMIT_S
 from snf_extstorage.rados.kept import GONE, Kept
 from snf_extstorage.rados.record import SnapshotRecord
 from snf_extstorage.volume import Exists, InUse, NotFound, SnapshotName, Still
@@ -27,8 +26,6 @@ from synnefo_light.ganeti import VolumeName
 
 #: How the groups of our cuts are called.
 CUT: Final = "snf.cut-"
-#: No cut takes longer than its time limit.
-DEAD_S: Final = 2 * LIMIT_S
 
 
 def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> None:
@@ -43,7 +40,7 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> No
         with kept.images.opened(volume) as image:
             identity, size = str(image.id()), int(image.size())
             if group:
-                _leave_dead_cut(kept, volume, kept.images.group_of(image))
+                _leave_other_cut(kept, volume, kept.images.group_of(image))
         records[volume] = SnapshotRecord(
             state="making",
             volume=volume,
@@ -117,7 +114,7 @@ def _cut(kept: Kept, cut: Mapping[VolumeName, SnapshotName], group: str) -> dict
     """RBD's numbers of the new snapshots."""
     kept.trace("snapshot image")
     if group:
-        made = kept.images.cut(group, list(cut))
+        made = kept.images.cut(group, list(cut), kept.trace)
         return {volume: made[volume] for volume in cut}
     numbers = {}
     for volume, name in cut.items():
@@ -126,14 +123,12 @@ def _cut(kept: Kept, cut: Mapping[VolumeName, SnapshotName], group: str) -> dict
     return numbers
 
 
-def _leave_dead_cut(kept: Kept, volume: VolumeName, group: str) -> None:
-    """An image is in one group at most. Raises InUse while another process cuts it, or a group is not ours."""
-    if not group:
-        return
-    living = time.time() - DEAD_S
-    if not group.startswith(CUT) or any(r.group == group and r.made_s > living for _, r in kept.snapshots.items()):
-        raise InUse(f"volume {volume} is to be cut, but it is in the RBD group {group}; try again later")
-    kept.images.leave_group(group, volume)
+def _leave_other_cut(kept: Kept, volume: VolumeName, group: str) -> None:
+    """An image is in one group at most: that of a cut that died, or of one that then fails. Raises InUse."""
+    if group and not group.startswith(CUT):
+        raise InUse(f"volume {volume} is to be cut, but it is in the RBD group {group}; take it out first")
+    if group:
+        kept.images.leave_group(group, volume)
 
 
 def _drop_of_group(kept: Kept, group: str) -> None:

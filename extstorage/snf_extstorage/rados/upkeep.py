@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from snf_extstorage.rados import snapshots
 from snf_extstorage.rados.kept import ADOPTED, GONE, Kept, base_image
+from snf_extstorage.rados.record import State, VolumeRecord
 from snf_extstorage.volume import InUse, NotFound, SnapshotName
 
 
@@ -36,6 +37,18 @@ def _volumes(kept: Kept, before: float) -> Iterator[str]:
             with contextlib.suppress(InUse):  # its maker lives after all
                 kept.remove_volume(name, record)
                 yield f"volume {name}"
+    for name, record in _adopted(kept, "ready"):
+        if record.state == "ready" and kept.volumes.swap(name, record, None):
+            yield f"record of volume {name}, which was adopted,"
+
+
+def _adopted(kept: Kept, *states: State) -> Iterator[tuple[str, VolumeRecord]]:
+    """Volumes whose images have become others', by adoptions that died in one of these states."""
+    there, records = set(kept.images.names()), dict(kept.volumes.items())
+    for record in records.values():
+        old = record.origin.removeprefix(ADOPTED)
+        if record.origin.startswith(ADOPTED) and record.state in states and old in records and old not in there:
+            yield old, records[old]
 
 
 def _bases(kept: Kept, before: float) -> Iterator[str]:
@@ -69,8 +82,9 @@ def check(kept: Kept) -> Iterator[str]:
     for table in (kept.volumes, kept.snapshots, kept.bases, kept.places):
         for _, fault in table.damaged():
             yield str(fault)
+    adopted = {name for name, _ in _adopted(kept, "making", "ready")}
     for name, volume in kept.volumes.items():
-        if volume.state != "ready":
+        if volume.state != "ready" or name in adopted:
             yield f"volume {name} is half made or half removed; creating or removing it again finishes that"
         elif name not in there:
             yield f"volume {name} has a record and no image in pool {kept.images.place}"
