@@ -78,6 +78,8 @@ class Catalog:
     def snapshot(self, cut: Sequence[Cut], *, still: Still = RUNNING) -> list[Named]:
         """Freeze these volumes in one cut; each is an image at once. Raises Conflict when a name is taken.
 
+        It has the properties of the image that its volume began as.
+
         `still` as of `Volumes.snapshot`.
         """
         for one in cut:
@@ -88,7 +90,14 @@ class Catalog:
         for one in cut:
             facts = self.volumes.snapshot_facts(made[one.volume])
             held = EngineSnapshot(engine=self._engine, reference=facts.name)
-            entry = _entry("snapshot", facts.size, snapshot=held, parent=facts.origin, origin=f"volume {one.volume}")
+            entry = _entry(
+                "snapshot",
+                facts.size,
+                snapshot=held,
+                parent=facts.origin,
+                origin=f"volume {one.volume}",
+                properties=self._properties_of(facts.origin),
+            )
             published.append(names.publish(self.store, one.name, entry, under=None))
         return published
 
@@ -163,6 +172,11 @@ class Catalog:
 
     def _keep(self, map_id: MapId, held: pins.Held) -> None:
         pins.keep(self.store, _pin_key(map_id), owner=f"base {map_id}", map_id=map_id, under=held)
+
+    def _properties_of(self, map_id: MapId | None) -> Mapping[str, str]:
+        """Those of the oldest name that has this map."""
+        found = [n.entry for n in self.listing() if map_id is not None and n.entry.map == map_id]
+        return min(found, key=lambda entry: entry.created_ms).properties if found else {}
 
     def _base_pin(self, map_id: MapId | None) -> pins.Held | None:
         """The pin that keeps a base's map, if the base is there."""

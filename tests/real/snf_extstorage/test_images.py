@@ -116,6 +116,9 @@ def test_a_volume_is_told_from_its_image_once_it_was_written(site: Site, image: 
     # What was written is another image, and the volume is still that one when its snapshot has become a map.
     assert snf_store(site, "snapshot", "--no-commit", "web1", "golden").returncode == 0
     assert compared(site, UUID, "golden") == 0
+    shown = json.loads(snf_store(site, "image", "show", "--json", "golden").stdout)
+    assert shown["properties"] == {"OSFAMILY": "linux", "USERS": "root me"}
+    assert (shown["map"], shown["data"]) == (None, None)
     assert snf_store(site, "commit", "golden").returncode == 0
     assert compared(site, UUID, "golden") == 0
     assert write(device, bytes(4096))  # zeros over data

@@ -194,12 +194,13 @@ def test_an_image_is_copied_once_and_its_clones_share_it(
     assert found.id in engine.bases()
     with pytest.raises(SizeRefused, match="ask for that much"):
         engine.clone(FromBase(map=found.id), name, uuid=UUID, size=Bytes(4 * BLOCK_SIZE))
+    uuid = str(uuid4())
     for volume in (name, other):
-        engine.clone(FromBase(map=found.id), volume, uuid=UUID, size=SIZE)
+        engine.clone(FromBase(map=found.id), volume, uuid=uuid, size=SIZE)
         assert engine.facts(volume).stored == 0
         assert engine.facts(volume).origin == found.id
         assert engine.changed(volume, FromBase(map=found.id)) == 0
-    assert engine.find(UUID) in (name, other)
+    assert engine.find(uuid) in (name, other)
     assert engine.find(str(uuid4())) is None
     assert rados.read(name, count=SIZE + 1) == content(found).ljust(SIZE, b"\0")
     assert rados.write(name, "A")
