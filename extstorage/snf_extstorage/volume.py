@@ -156,6 +156,8 @@ class Volumes(Protocol):
 
     #: Whether `snapshot` of several running volumes is one cut without their guest being stopped meanwhile.
     cuts_together: bool
+    #: Whether `reset` costs no more than a clone; where not, whoever wants it copies.
+    resets: bool
 
     def create(self, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """A volume of zeros. Succeeds if it is there already, with this uuid and size, no origin and never opened.
@@ -279,6 +281,14 @@ class Volumes(Protocol):
     def changed(self, name: VolumeName, origin: Origin) -> int | None:
         """Bytes of a volume that may differ from an origin that goes on with zeros. 0: certainly the same, whoever may
         have had it open since. None: the engine cannot say. Raises NotFound.
+        """
+        ...
+
+    def reset(self, name: VolumeName, origin: Origin) -> None:
+        """Make a volume read as an origin that goes on with zeros, sharing what it can, while it stays attached here.
+
+        Only where `resets`, on a node that is the only writer. A crash leaves a mixture, which `changed` tells and the
+        same call mends. Raises NotFound, InUse, SizeRefused, NoSpace.
         """
         ...
 

@@ -9,7 +9,7 @@ last MiB of disk 0, so that what is there cannot boot:
     new instance    from the opening of disk 0 on: the new volume may hold an earlier tenant's system
     reinstall       from the copy on; before it the disk is untouched and the old system still boots
     img_id=null     never: nothing on the disk is a copy of ours
-    a clone         as a new instance or a reinstall; nothing is copied, and "the copy" is the start of the helper VM
+    a clone         as a new instance or a reinstall; nothing is copied, and "the copy" is its new beginning
 
 After `kill -9` the VM is dead too (launcher.py) and nothing is left but that half-made disk, which Ganeti does not
 start; the next deployment begins from scratch.
@@ -37,7 +37,7 @@ from snf_image_host.plan import PlannedDisk, check_size, needs_helper, plan_disk
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
 from snf_image_host.sources import NoImage, OpenImage, StoreImage
-from snf_image_host.sources.store import Way, compare, plan_way
+from snf_image_host.sources.store import Way, compare, plan_way, reset
 from snf_image_host.target import DiskTarget, Target, open_target
 from snf_image_host.userspace import EXPORT, RbdAddress, UserspaceTarget, open_address
 from snf_image_host.vm import SOURCE_SERIAL, Accel, HelperImage, VmDisk, limit_of, plan_vm
@@ -113,6 +113,9 @@ def create(
         if source is not None and env.reinstall and not parameters.converts:
             reporter.step = "copy"
             intake.check_first(source, parameters, settings, signature=signature)
+        if way is not None and cloned:
+            writing()
+            _begin_anew(way, parameters, settings)
         copied = _bring(source, targets[0], parameters, settings, signature, reporter, writing)
         copy_ms = _ms(brought) if source is not None else 0
         if source is not None:
@@ -122,8 +125,6 @@ def create(
             reporter.helper(HelperStarted(accel=choice.accel, reason=choice.reason))
             if not copies:
                 state.disk = DiskState.KEPT
-            if cloned:
-                writing()
             disks = _vm_disks(planned, targets, staged, opened)
             largest = max(target.size for target in targets)
             ran = _customise(image, choice.accel, manifest, framed, disks, largest, settings, reporter, console)
@@ -216,6 +217,12 @@ def _way(env: OsEnv, parameters: Parameters, settings: Settings) -> Way | None:
     uuid = env.disks[0].uuid if env.disks else ""
     found = compare(parameters.source, uuid, settings) if is_uuid(uuid) else None
     return plan_way(parameters.stored, found, reinstall=env.reinstall)
+
+
+def _begin_anew(way: Way, parameters: Parameters, settings: Settings) -> None:
+    """The clone that disk 0 is to be, if it was written to. Raises Error; then it may be a mixture."""
+    if way.reset and way.volume is not None and isinstance(parameters.source, StoreImage):
+        reset(parameters.source, way.volume, settings)
 
 
 def _tell(way: Way, reporter: Reporter, *, reinstall: bool) -> None:

@@ -1,4 +1,4 @@
-"""`snf-store volume`: list volumes, show one, compare one with an image."""
+"""`snf-store volume`: list volumes, show one, compare one with an image, make one an image again."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from snf_extstorage.commands import Out, table
-from snf_extstorage.origins import find_named, origin_of
+from snf_extstorage.origins import find_named, find_origin, origin_of
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import Settings
-from snf_extstorage.stores import open_site_store
+from snf_extstorage.stores import open_catalog, open_site_store
 from snf_extstorage.volume import NotFound, VolumeFacts, Volumes
 from synnefo_light.ganeti import VolumeName, is_uuid, parse_volume_name
 from synnefo_light.records import dump_json, plain
 from synnefo_light.units import human
 
 NAME: Final = "volume"
-SUMMARY: Final = "list volumes, show one (who writes, where it comes from, its extents), or compare one with an image"
+SUMMARY: Final = (
+    "list volumes, show one (who writes, where it comes from, its extents), compare one with an image or reset it"
+)
 NAMED: Final = "a volume's name, or the UUID of Ganeti's disk"
 
 
@@ -29,10 +31,11 @@ class Comparison:
     image: str
     volume: str | None  # None: there is no such volume
     changed: int | None  # bytes that may differ; 0: certainly the same. None: it cannot be said
+    resets: bool  # whether `reset` is possible
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare|reset")
     acts.add_parser("list", help="all volumes, one a line")
     show = acts.add_parser("show", help="what is known of NAME")
     show.add_argument("name", metavar="NAME", help=NAMED)
@@ -41,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare.add_argument("name", metavar="NAME", help=NAMED)
     compare.add_argument("image", metavar="IMAGE", help="an image or snapshot, or map:HASH")
     compare.add_argument("--json", action="store_true", help="one JSON object")
+    reset = acts.add_parser("reset", help="make a volume an image again; what was written to it is gone")
+    reset.add_argument("name", metavar="NAME", help=NAMED)
+    reset.add_argument("image", metavar="IMAGE", help="an image or snapshot, or map:HASH")
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
@@ -53,6 +59,10 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         found = compare(settings, volumes, arguments.name, arguments.image)
         out(dump_json(found).decode() if arguments.json else _told(arguments.name, found))
         return 0 if found.changed == 0 else 1
+    elif arguments.act == "reset":
+        name = find_volume(volumes, arguments.name).name
+        volumes.reset(name, find_origin(open_catalog(settings, volumes), arguments.image, engine=settings.engine))
+        out(f"{name} is {arguments.image} again")
     else:
         shown = find_volume(volumes, arguments.name)
         facts = plain(shown)
@@ -80,13 +90,13 @@ def compare(settings: Settings, volumes: Volumes, text: str, image: str) -> Comp
         try:
             volumes.facts(name)
         except NotFound:
-            return Comparison(image=named.name, volume=None, changed=None)
+            return Comparison(image=named.name, volume=None, changed=None, resets=False)
     origin = origin_of(named.entry, engine=settings.engine)
     changed: int | None = None
     if origin is not None:
         with contextlib.suppress(NotFound):  # the engine has no base of the image, so nothing was cloned from one
             changed = volumes.changed(name, origin)
-    return Comparison(image=named.name, volume=name, changed=changed)
+    return Comparison(image=named.name, volume=name, changed=changed, resets=volumes.resets)
 
 
 def _named(text: str) -> VolumeName:

@@ -21,11 +21,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from snf_extstorage.directory import sharing
-from snf_extstorage.directory.holding import is_locked, processes_with
+from snf_extstorage.directory.holding import callers, is_locked, processes_with
 from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loop, Loops, forget_pages, let_write, update_size
 from snf_extstorage.directory.place import Place
@@ -120,6 +120,27 @@ class Access:
             if loop is not None:
                 update_size(loop)
 
+    def reset(self, name: str, base: Path) -> None:
+        """The file, in place, so that who called us may have the device open; what that cached is dropped."""
+        from snf_extstorage.directory import contents
+
+        with held(self._place, name) as record:
+            if record.holders != (self._node,) or record.owed:
+                who = ", ".join([*record.holders, *record.owed]) or "nobody"
+                raise InUse(f"volume {name} is to become an image again, which only its one writer may; that is {who}")
+            users = self._users(name, without=callers())
+            if users:
+                raise InUse(
+                    f"volume {name} is to become an image again, but {', '.join(users)} has it; stop that first"
+                )
+            path = self._place.disk("volumes", name)
+            self._trace("reset file")
+            contents.reset(path, base, size=record.size)
+            self._trace("reset device")
+            loop = self._device(name)
+            if loop is not None:
+                forget_pages(loop)
+
     def set_info(self, name: str, text: str) -> None:
         with held(self._place, name) as record:
             self._trace("setinfo record")
@@ -189,10 +210,10 @@ class Access:
             if loop != current and not self._loops.detach(name, loop):
                 logger.warning("volume=%s device=%s shows a file that was replaced, and is held", name, loop.path)
 
-    def _users(self, name: str) -> Sequence[str]:
+    def _users(self, name: str, *, without: Collection[int] = ()) -> Sequence[str]:
         loop = self._device(name)
         device = [os.stat(loop.path)] if loop is not None else []
-        return processes_with(os.stat(self._place.disk("volumes", name)), *device)
+        return processes_with(os.stat(self._place.disk("volumes", name)), *device, without=without)
 
     def _save_writers(self, name: str, record: VolumeRecord, writers: Writers) -> None:
         save(

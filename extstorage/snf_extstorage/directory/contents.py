@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -136,6 +137,22 @@ def changed(path: Path, base: Path, *, size: int) -> int:
         except OSError:
             parts = list(_blocks(fd, there, size=size))
         return sum(p.length for p in parts if p.length > BLOCK_SIZE or _differ(fd, there, p))
+
+
+def reset(path: Path, base: Path, *, size: int) -> None:
+    """Make a file read as a base that goes on with zeros, sharing the base's extents, durably. Its inode stays.
+
+    By way of a file without a name, since only files of the same length can be cloned whole, holes and all.
+    """
+    with (
+        tempfile.TemporaryFile(dir=path.parent, buffering=0) as whole,
+        _opened(base, os.O_RDONLY) as source,
+        _opened(path, os.O_RDWR) as target,
+    ):
+        sharing.clone_file(source, whole.fileno())
+        os.ftruncate(whole.fileno(), size)
+        sharing.clone_file(whole.fileno(), target)
+        os.fsync(target)
 
 
 def _blocks(fd: int, base: int, *, size: int) -> Iterator[Extent]:

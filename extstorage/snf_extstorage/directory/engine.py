@@ -67,6 +67,7 @@ class DirectoryVolumes:
 
     # Guests are stopped between the clones of a cut; each takes about 3 us an extent, and 25 us if that just changed.
     cuts_together = False
+    resets = True
 
     def __init__(
         self, place: Place, *, node: str, hints: Path, cow_extent: int = COW_EXTENT, trace: Trace = no_trace
@@ -342,6 +343,12 @@ class DirectoryVolumes:
         source, *_ = self._origin(origin)
         size = load(self.place, name).size
         return contents.changed(self.place.disk("volumes", name), source, size=size)
+
+    def reset(self, name: VolumeName, origin: Origin) -> None:
+        source, has, _, shown = self._origin(origin)
+        refuse_smaller(name, load(self.place, name).size, origin=shown, has=has)
+        self.place.require_space()
+        self._access.reset(name, source)
 
     def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
         try:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 _F_OFD_GETLK: Final = 36
@@ -19,14 +19,24 @@ def is_locked(fd: int) -> bool:
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
-def processes_with(*found: os.stat_result) -> list[str]:
+def processes_with(*found: os.stat_result, without: Collection[int] = ()) -> list[str]:
     """This node's processes, without our own, that have one of these open: "qemu-system-x86 (pid 123)"."""
-    return sorted(set(_walk({_identity(one) for one in found})))
+    return sorted(set(_walk({_identity(one) for one in found}, {os.getpid(), *without})))
 
 
-def _walk(wanted: set[tuple[int, int]]) -> Iterator[str]:
+def callers() -> frozenset[int]:
+    """The processes that wait for us: our parent, its parent, and so on."""
+    found: list[int] = [os.getppid()]
+    while found[-1] > 1:
+        with open(f"/proc/{found[-1]}/stat", encoding="utf-8", errors="replace") as file:
+            # The second field is a name, in parentheses, which may have blanks and parentheses in it.
+            found.append(int(file.read().rpartition(")")[2].split()[1]))
+    return frozenset(found)
+
+
+def _walk(wanted: set[tuple[int, int]], without: Collection[int]) -> Iterator[str]:
     for pid in os.listdir("/proc"):
-        if not pid.isdigit() or int(pid) == os.getpid():
+        if not pid.isdigit() or int(pid) in without:
             continue
         try:
             for fd in os.listdir(f"/proc/{pid}/fd"):

@@ -42,6 +42,7 @@ from snf_extstorage.volume import (
 )
 from snf_extstorage.writers import Opening, Writers, plan_close, plan_open
 from synnefo_light.ceph import Access, Cluster
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.log import logger
 from synnefo_light.units import KIB, Bytes, human
@@ -74,6 +75,8 @@ class RadosVolumes:
     """The volumes of one pool, as seen from one node."""
 
     cuts_together = True
+    # A clone's object that was written hides its parent's for good; only a new image would begin anew.
+    resets = False
 
     def __init__(
         self,
@@ -370,6 +373,9 @@ class RadosVolumes:
         with self._images.opened(name) as image:
             parts = self._images.changed(image, since=None, with_parents=False)
         return None if parts is None else sum(length for _, length in parts)
+
+    def reset(self, name: VolumeName, origin: Origin) -> None:
+        raise UserError(f"volume {name} is an image of RBD, which cannot begin anew; copy onto it")
 
     def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
         found = self._kept.snapshot(name)

@@ -2,6 +2,7 @@
 
     show       is there such an image, how large is it, what are its properties          StoredImage
     compare    is disk 0 still a clone of it? Then nothing is copied                     Comparison, plan_way
+    reset      make it one again, for a reinstall, where the storage can                 reset
     export     its data, each block compared with its hash over there                    open_stored
 
 Disk 0 is known over there by DISK_0_UUID, which Ganeti told the provider when the disk was made. Nothing is believed of
@@ -62,14 +63,16 @@ class Comparison:
     image: str
     volume: str | None
     changed: int | None
+    resets: bool  # whether the volume can become the image again, without a copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How the image gets onto disk 0: by a copy, or not at all, since that is a clone of it, `volume`."""
+    """How the image gets onto disk 0: by a copy, or not, since that is a clone of it, `volume`, or becomes one again."""
 
     volume: str | None
     why: str  # a sentence for people
+    reset: bool = False
 
 
 def find_stored(image: StoreImage, settings: Settings, *, runner: Runner = run) -> StoredImage:
@@ -86,6 +89,12 @@ def compare(image: StoreImage, uuid: str, settings: Settings, *, runner: Runner 
     return _parsed(done.stdout, Comparison, image)
 
 
+def reset(image: StoreImage, volume: str, settings: Settings, *, runner: Runner = run) -> None:
+    """Make the volume a clone of the image again: what it holds is gone. Raises Error; then it may be a mixture."""
+    words = [settings.snf_store, "volume", "reset", "--", volume, image.reference]
+    rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, runner=runner)
+
+
 def plan_way(image: StoredImage, found: Comparison | None, *, reinstall: bool) -> Way:
     """Whether anything is to be copied onto disk 0; `found` None: Ganeti passed no UUID of it."""
     if found is None or found.volume is None:
@@ -100,6 +109,9 @@ def plan_way(image: StoredImage, found: Comparison | None, *, reinstall: bool) -
         )
     if found.changed is None:
         why = f"whether disk 0 is still what {image.name} is cannot be told, so the image is copied"
+    elif reinstall and found.resets:
+        why = f"disk 0 was written to and becomes a clone of {image.name} again: nothing is copied"
+        return Way(volume=found.volume, why=why, reset=True)
     elif reinstall:
         why = f"disk 0 was written to ({human(found.changed)} may differ from {image.name}), so the image is copied"
     else:

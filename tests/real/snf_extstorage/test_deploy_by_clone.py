@@ -135,18 +135,36 @@ def test_onto_any_other_disk_the_image_is_copied_and_a_warning_says_so(
         assert cluster.changed() >= DATA
 
 
-def test_a_reinstall_copies_for_the_disk_was_written_to(cluster: Cluster, image: bytes) -> None:
+def test_a_reinstall_makes_the_disk_a_clone_again_and_copies_nothing(cluster: Cluster, image: bytes) -> None:
     cluster.make(origin="debian")
     assert cluster.deploy(img_properties=EVERYTHING).returncode == 0
-    assert write(cluster.device, b"A" * 4096, block=5000)
+    for block in (0, 5000, SIZE_MIB * 256 - 1):
+        assert write(cluster.device, b"A" * 4096, block=block)
     done = cluster.deploy(img_properties=EVERYTHING, INSTANCE_REINSTALL="1")
     assert done.returncode == 0, done.output
-    assert "disk 0 was written to" in done.output
-    assert not [r for r in cluster.node.records() if isinstance(r, Warned | Cloned)]
-    assert cluster.content()[: len(image)] == image
+    assert "disk 0 was written to and becomes a clone of debian again: nothing is copied" in done.output
+    assert not [r for r in cluster.node.records() if isinstance(r, Warned | CopyDone)]
+    assert cluster.changed() == 0
+    assert cluster.content() == image.ljust(SIZE_MIB * MIB, b"\0")
 
 
-def test_a_failure_wipes_the_ends_of_the_clone_and_the_next_one_copies(cluster: Cluster, image: bytes) -> None:
+def test_a_disk_that_is_in_use_or_not_open_here_does_not_become_an_image_again(cluster: Cluster) -> None:
+    def refusal() -> str:
+        done = snf_store(cluster.site, "volume", "reset", V, "debian")
+        assert done.returncode == 3
+        return done.stderr.decode()
+
+    cluster.make(origin="debian")
+    assert write(cluster.device, b"A" * 4096)
+    with open(cluster.device, "rb"), subprocess.Popen(["sleep", "60"], stdin=open(cluster.device, "rb")) as user:  # noqa: SIM115
+        assert f"sleep (pid {user.pid}) has it; stop that first" in refusal()
+        user.kill()
+    cluster.script("close")
+    assert "which only its one writer may; that is nobody" in refusal()
+    assert read(cluster.device) == b"A" * 4096
+
+
+def test_a_failure_wipes_the_ends_of_the_clone_and_the_next_one_is_whole(cluster: Cluster, image: bytes) -> None:
     cluster.make(origin="debian")
     cluster.node.behave("fails-at:hostname")
     done = cluster.deploy()
@@ -155,7 +173,7 @@ def test_a_failure_wipes_the_ends_of_the_clone_and_the_next_one_copies(cluster: 
     cluster.node.behave("good")
     done = cluster.deploy(img_properties=EVERYTHING, INSTANCE_REINSTALL="1")
     assert done.returncode == 0, done.output
-    assert cluster.content()[: len(image)] == image
+    assert cluster.content() == image.ljust(SIZE_MIB * MIB, b"\0")
 
 
 def test_verify_knows_whether_there_is_such_an_image(cluster: Cluster) -> None:

@@ -48,7 +48,9 @@ def test_a_clone_on_ceph_is_not_copied_onto_and_a_plain_disk_is(
         assert "nothing is copied" in deploy(node, rados, name, clone)
         assert Cloned(volume=name) in node.records()
         compared = json.loads(scripts.command("volume", "compare", "--json", clone, "debian").stdout)
-        assert compared == {"image": "debian", "volume": name, "changed": 0}
+        assert compared == {"image": "debian", "volume": name, "changed": 0, "resets": False}
+        refused = scripts.command("volume", "reset", name, "debian")
+        assert (refused.returncode, "which cannot begin anew" in refused.stderr) == (2, True)
         assert "WARNING" in deploy(node, rados, other, plain)
         (copied,) = (r for r in node.records() if isinstance(r, CopyDone))
         assert copied.written == 6 * MIB

@@ -13,7 +13,7 @@ from snf_image_host.params import ParameterError, Parameters, parse_parameters
 from snf_image_host.plan import check_parameters
 from snf_image_host.settings import Settings
 from snf_image_host.sources import LocalImage, StoreImage, file_name, parse_fetchable, parse_img_id
-from snf_image_host.sources.store import Comparison, StoredImage, compare, find_stored, plan_way
+from snf_image_host.sources.store import Comparison, StoredImage, compare, find_stored, plan_way, reset
 from snf_image_host.vm import HelperImage
 
 from synnefo_light.errors import EnvironmentFault, PeerError, ToolError, UserError
@@ -84,10 +84,10 @@ def test_what_is_fetched_whole_is_not_of_the_store() -> None:
 
 def test_both_rooms_agree_on_what_the_store_says() -> None:
     assert stored().properties == FACTS.properties
-    told = Told(image="debian-12", volume="x.ext.disk0", changed=None)
+    told = Told(image="debian-12", volume="x.ext.disk0", changed=None, resets=True)
     runner = FakeRunner(Answer(returncode=1, stdout=dump_json(told)))
     assert compare(IMAGE, "u", Settings(snf_store="/s"), runner=runner) == Comparison(
-        image="debian-12", volume="x.ext.disk0", changed=None
+        image="debian-12", volume="x.ext.disk0", changed=None, resets=True
     )
     assert runner.calls[0].argv == ("/s", "volume", "compare", "--json", "--", "u", "debian-12")
 
@@ -125,14 +125,19 @@ def test_without_the_store_its_package_is_named() -> None:
 
 
 def test_only_a_disk_that_reads_as_the_image_is_not_copied_onto() -> None:
-    def way(changed: int | None, *, volume: str | None = "v", reinstall: bool = False) -> tuple[str | None, str]:
-        found = plan_way(stored(), Comparison(image="debian-12", volume=volume, changed=changed), reinstall=reinstall)
+    def way(
+        changed: int | None, *, volume: str | None = "v", reinstall: bool = False, resets: bool = False
+    ) -> tuple[str | None, str]:
+        told = Comparison(image="debian-12", volume=volume, changed=changed, resets=resets)
+        found = plan_way(stored(), told, reinstall=reinstall)
+        assert not found.reset
         return found.volume, found.why
 
     assert way(0) == ("v", "disk 0 is a clone of debian-12 that nobody wrote to: nothing is copied")
     assert way(0, reinstall=True)[0] == "v"
     for copied, words in (
         (way(1), "made with origin=debian-12"),
+        (way(1, resets=True), "made with origin=debian-12"),
         (way(4096, reinstall=True), "disk 0 was written to (4 KiB may differ from debian-12), so the image is copied"),
         (way(None), "cannot be told"),
         (way(None, volume=None), "provider=archipelago,origin=debian-12"),
@@ -142,6 +147,16 @@ def test_only_a_disk_that_reads_as_the_image_is_not_copied_onto() -> None:
         assert words in copied[1]
         assert "the image is copied" in copied[1]
     assert plan_way(stored(), None, reinstall=False).volume is None
+
+
+def test_a_reinstall_makes_the_disk_a_clone_again_where_that_can_be() -> None:
+    told = Comparison(image="debian-12", volume="v", changed=4096, resets=True)
+    found = plan_way(stored(), told, reinstall=True)
+    assert (found.volume, found.reset) == ("v", True)
+    assert found.why == "disk 0 was written to and becomes a clone of debian-12 again: nothing is copied"
+    runner = FakeRunner()
+    reset(IMAGE, "v", Settings(), runner=runner)
+    assert runner.calls[0].argv == ("snf-store", "volume", "reset", "--", "v", "debian-12")
 
 
 def test_the_stores_properties_hold_where_nothing_else_is_given() -> None:
