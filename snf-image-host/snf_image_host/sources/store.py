@@ -68,7 +68,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How the image gets onto disk 0: by a copy, or not, since that is a clone of it, `volume`, or becomes one again."""
+    """How the image gets onto disk 0: a copy, or none, since it is a clone, `volume`, or becomes one again."""
 
     volume: str | None
     why: str  # a sentence for people

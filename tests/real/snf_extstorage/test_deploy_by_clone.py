@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from snf_image_host.journal import Cloned, CopyDone, Warned
@@ -21,7 +22,8 @@ from tests.real.snf_image_host.node import COMMAND as SNF_IMAGE
 from tests.real.snf_image_host.node import Fake, fake_node, real_helper
 
 UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
-V = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
+#: Loop devices are known to their node by the volume's name, all over the kernel.
+V = f"{uuid4()}.ext.disk0"
 SIZE_MIB = 96
 EVERYTHING = '{"EXCLUDE_ALL_TASKS": "yes"}'
 #: Of the image in `store`: its zeros are holes.
@@ -156,7 +158,8 @@ def test_a_disk_that_is_in_use_or_not_open_here_does_not_become_an_image_again(c
 
     cluster.make(origin="debian")
     assert write(cluster.device, b"A" * 4096)
-    with open(cluster.device, "rb"), subprocess.Popen(["sleep", "60"], stdin=open(cluster.device, "rb")) as user:  # noqa: SIM115
+    # We have it open too, as snf-image has, which is no hindrance: we wait for the command.
+    with open(cluster.device, "rb") as device, subprocess.Popen(["sleep", "60"], stdin=device) as user:
         assert f"sleep (pid {user.pid}) has it; stop that first" in refusal()
         user.kill()
     cluster.script("close")

@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from snf_extstorage.directory import sharing
@@ -17,8 +18,9 @@ from snf_extstorage.volume import FromBase
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB
 from tests.real.snf_extstorage.places import Site, write
-from tests.real.snf_extstorage.test_scripts import V, snf_store
+from tests.real.snf_extstorage.test_scripts import snf_store
 
+V = f"{uuid4()}.ext.disk0"
 UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
 HOLE = 24 * MIB
 
