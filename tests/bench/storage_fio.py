@@ -25,13 +25,16 @@ class Load:
     depth: int
     block: int = 4096
     flush: bool = False  # after each write
+    once: bool = False  # every block, in any order, and then no more
 
 
-#: Reads first: what is written afterwards changes where a clone's data lie.
+#: In this order: reads of what a clone shares, first writes into it, and then it is used as a guest uses its disk.
 LOADS: Final = (
     Load(name="read_qd1", pattern="randread", depth=1),
     Load(name="read_qd32", pattern="randread", depth=32),
     Load(name="seqread", pattern="read", depth=4, block=1 << 20),
+    Load(name="first_qd32", pattern="randwrite", depth=32),
+    Load(name="overwrite", pattern="randwrite", depth=32, block=64 << 10, once=True),
     Load(name="write_qd1", pattern="randwrite", depth=1),
     Load(name="flush_qd1", pattern="randwrite", depth=1, flush=True),
     Load(name="write_qd32", pattern="randwrite", depth=32),
@@ -76,11 +79,11 @@ def plan_run(target: Target, load: Load, *, size: int, seconds: float = 0, count
     words = ["fio", "--name=bench", "--output-format=json", *target.words]
     words += [f"--rw={load.pattern}", f"--bs={load.block}", f"--iodepth={load.depth}", f"--size={size}"]
     # The same places each time, and content that nothing on the way makes small.
-    words += ["--randseed=7", "--norandommap", "--refill_buffers", "--thread"]
+    words += ["--randseed=7", "--refill_buffers", "--thread"]
     if load.flush:
         words += ["--fsync=1"]
-    if seconds:
-        words += ["--time_based", f"--runtime={round(seconds * 1000)}ms"]
+    if seconds and not load.once:
+        words += ["--norandommap", "--time_based", f"--runtime={round(seconds * 1000)}ms"]
     if count:
         words += [f"--number_ios={count}"]
     return words

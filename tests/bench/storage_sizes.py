@@ -70,7 +70,7 @@ def sizes(rounds: int) -> Sizes:
         rados=16 * GIB,
         clones=50,
         scripts=5,
-        disk=GIB,
+        disk=GIB // 2,
         seconds=1.5,
         snapshots=100,
         dedup_clones=20,
