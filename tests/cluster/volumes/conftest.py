@@ -9,6 +9,7 @@ import pytest
 from snf_lab.lab import Lab
 
 from tests.cluster.volumes import site as sites
+from tests.cluster.volumes.quiet_linux import make_initrd
 from tests.cluster.volumes.site import Site
 
 
@@ -16,12 +17,13 @@ from tests.cluster.volumes.site import Site
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     lab = Lab.open()
     if lab.config is None or len(lab.nodes) < 3 or lab.config.storage != request.param:
-        lab.ensure_up(nodes=3, storage=request.param)
+        lab.ensure_up(nodes=3, storage=request.param, release=lab.config.release if lab.config else "bookworm")
     assert lab.config is not None and lab.config.storage == request.param, "a lab with a Ceph does not lose it again"
-    image = sites.counting_image(lab.state.images)
+    image, initrd = sites.counting_image(lab.state.images), make_initrd(lab.state.images)
     sites.register(lab.master, image)
     yield Site(lab, request.param)
     image.unlink()
+    initrd.unlink()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import ast
 import json
 import shlex
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from snf_lab.node import Node
 
 from synnefo_light.run import Completed
 from tests.cluster.volumes.counting_guest import Row, boot_sector, read_row
+from tests.cluster.volumes.quiet_linux import INITRD, READY
 
 CONTROL = "/var/run/ganeti/kvm-hypervisor/ctrl"
 SIZE_MIB = 32
 IMAGE = "counting-guest"
+IMAGES = "/srv/synnefo-light-images"
+KERNEL = "/usr/lib/snf-image-helper/vmlinux"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,19 @@ class Site:
         disk = self.disk(**{"origin": IMAGE, **options})
         self.gnt(f"{self.add_words(node, start=start, os=os)} --disk 0:{disk} {name}")
 
-    def add_words(self, node: int, *, start: bool = False, os: str = "noop", template: str = "ext") -> str:
+    def add_linux(self, name: str, *, node: int) -> None:
+        """An instance that runs a kernel, which lets go of a disk when it is asked to."""
+        initrd = f"{IMAGES}/{INITRD}"
+        words = self.add_words(node, start=True, memory="256m")
+        parameters = f"kvm:kernel_path={KERNEL},initrd_path={initrd},kernel_args=console=ttyS0"
+        self.gnt(f"{words} -H {parameters} --disk 0:{self.disk(access='userspace')} {name}")
+        look = f"socat -u UNIX-CONNECT:{CONTROL}/{name}.serial - | grep -q -m1 '{READY}'"
+        self.lab.node(node).run(["timeout", "120", "sh", "-c", look], timeout_s=130)
+
+    def add_words(self, node: int, *, start: bool = False, os: str = "noop", memory: str = "64m") -> str:
         begin = "" if start else " --no-start"
         return (
-            f"gnt-instance add -t {template} -o {os} -n {self.lab.node(node).name} -B memory=64m "
+            f"gnt-instance add -t ext -o {os} -n {self.lab.node(node).name} -B memory={memory} "
             f"--no-name-check --no-ip-check --no-wait-for-sync{begin}"
         )
 
@@ -77,17 +90,39 @@ class Site:
 
     @contextmanager
     def dead_to_ganeti(self, number: int) -> Iterator[None]:
-        """The node is as good as dead for the master, and lives on: its node daemon is frozen."""
+        """The node is dead for the master, and lives on: its node daemon is frozen. Its guests die at the end."""
         node = self.lab.node(number)
         node.run(["pkill", "-STOP", "-f", "ganeti-noded"])
         self.gnt(f"gnt-node modify --offline=yes -f {node.name}", timeout_s=400)
         try:
             yield
         finally:
+            node.run(["pkill", "-KILL", "-f", "qemu-system.*-name"], ok=(0, 1))
             node.run(["pkill", "-CONT", "-f", "ganeti-noded"])
             self.gnt(f"gnt-node modify --offline=no -f {node.name}")
 
+    def guests(self, number: int) -> str:
+        """Command lines of the guests that a node runs, whatever Ganeti thinks."""
+        return self.lab.node(number).run(["pgrep", "-a", "-f", "qemu-system.*-name"], ok=(0, 1)).text
+
     # --- volumes
+
+    def lose(self, name: str) -> None:
+        """Remove an instance's first volume behind Ganeti's back."""
+        self.script(1, "remove", self.volume(name).name)
+
+    def close_in_the_name_of(self, number: int, name: str) -> None:
+        """Have a volume told that a node has closed it, which knows nothing of that."""
+        node, forged = self.lab.node(3), "/run/forged.toml"
+        real = node.read("/etc/synnefo-light/snf-store.toml").decode()
+        node.write(forged, f'node = "{self.lab.node(number).name}"\n{real}'.encode())
+        self.script(3, "close", self.volume(name).name, SNF_STORE_CONFIG=forged)
+
+    def script(self, number: int, script: str, volume: str, **more: str) -> None:
+        """Call a script of the provider on a node, as Ganeti does."""
+        env = {"VOL_NAME": volume, "VOL_UUID": str(uuid.uuid4()), "VOL_CNAME": "none", "EXTP_PROVIDER": "archipelago"}
+        words = [f"/usr/share/ganeti/extstorage/archipelago/{script}"]
+        self.lab.node(number).run(words, env={**env, **more}, timeout_s=120)
 
     def volume(self, name: str, number: int = 0) -> Volume:
         uuids = self.gnt(f"gnt-instance list --no-headers -o disk.uuids {name}").text.strip()
@@ -110,12 +145,12 @@ class Site:
         """What the counting guest has written. Raises AssertionError when a write was lost or another one writes."""
         return read_row(self.content(name))
 
-    def wait_for_writes(self, name: str, more_than: Row | None = None, *, count: int = 10) -> Row:
-        """Until the guest has written so many sectors more."""
-        before = more_than or Row(written=0, lives=0)
-        deadline = time.monotonic() + 90
-        while (row := self.row(name)).written < before.written + count:
-            assert time.monotonic() < deadline, f"{name} wrote {row.written - before.written} sectors in 90 s"
+    def wait_for_writes(self, name: str, more_than: Row | None = None, *, count: int = 10, life: int = 1) -> Row:
+        """Until the guest has written so many sectors more, and this life of it some."""
+        before = more_than.written if more_than else 0
+        deadline = time.monotonic() + 120
+        while (row := self.row(name)).written < before + count or row.lives < life:
+            assert time.monotonic() < deadline, f"{name} has {row}, not {count} over {before} in life {life}"
             time.sleep(0.3)
         return row
 
@@ -150,4 +185,4 @@ def register(node: Node, image: Path) -> None:
     """Give the store the counting guest's image, once."""
     listed = node.run(["snf-store", "image", "list"]).text
     if IMAGE not in listed.split():
-        node.run(["snf-store", "image", "add", IMAGE, f"/srv/synnefo-light-images/{image.name}"], timeout_s=120)
+        node.run(["snf-store", "image", "add", IMAGE, f"{IMAGES}/{image.name}"], timeout_s=120)
