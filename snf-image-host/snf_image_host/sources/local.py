@@ -29,17 +29,26 @@ class OpenFile:
         buffer = memoryview(bytearray(CHUNK))
         position = 0
         while position < self.size:
-            try:
-                position = os.lseek(self.fd, position, os.SEEK_DATA)
-                end = min(os.lseek(self.fd, position, os.SEEK_HOLE), self.size)
-            except OSError as e:
-                if e.errno == errno.ENXIO:  # the rest of the file is a hole
-                    return
-                raise EnvironmentFault(f"the image {self.name} cannot be read at {position}: {e.strerror}") from e
+            found = self._next_data(position)
+            if found is None:
+                return
+            position, end = found
             while position < end:
                 count = self._read(buffer[: min(CHUNK, end - position)], position)
                 yield position, buffer[:count]
                 position += count
+
+    def _next_data(self, position: int) -> tuple[int, int] | None:
+        """Where the next data begin and end; None when only a hole is left. Of a block device all is data."""
+        try:
+            start = os.lseek(self.fd, position, os.SEEK_DATA)
+            return start, min(os.lseek(self.fd, start, os.SEEK_HOLE), self.size)
+        except OSError as e:
+            if e.errno == errno.ENXIO:
+                return None
+            if e.errno == errno.EINVAL:  # lseek(2): not every file can say
+                return position, self.size
+            raise EnvironmentFault(f"the image {self.name} cannot be read at {position}: {e.strerror}") from e
 
     def _read(self, into: memoryview, position: int) -> int:
         try:

@@ -54,6 +54,19 @@ def test_a_disk_comes_back_as_it_was(node: Fake, tmp_path: Path) -> None:
     assert back.stat().st_blocks * 512 < 3 * MIB, "zeros are holes again"
 
 
+def test_a_block_device_comes_back_as_it_was(node: Fake, tmp_path: Path) -> None:
+    """LVM, DRBD and volumes: such a disk cannot say where it has holes."""
+    disk, archive = a_disk(node), tmp_path / "archive"
+    shown = subprocess.run(["losetup", "--find", "--show", str(disk)], check=True, capture_output=True, text=True)
+    device = Path(shown.stdout.strip())
+    try:
+        code, size, said = exported(node, device, archive)
+    finally:
+        subprocess.run(["losetup", "--detach", str(device)], check=True, timeout=10)
+    assert (code, size) == (0, "12"), said
+    subprocess.run(["cmp", str(disk), str(archive)], check=True, timeout=20)
+
+
 def test_a_larger_disk_is_zeros_after_the_archive(node: Fake, tmp_path: Path) -> None:
     disk, archive = a_disk(node), tmp_path / "archive"
     assert exported(node, disk, archive)[0] == 0
