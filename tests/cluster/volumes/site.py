@@ -117,6 +117,8 @@ class Site:
         real = node.read("/etc/synnefo-light/snf-store.toml").decode()
         node.write(forged, f'node = "{self.lab.node(number).name}"\n{real}'.encode())
         self.script(3, "close", self.volume(name).name, SNF_STORE_CONFIG=forged)
+        for device in self.devices(name):  # nodes of a lab share a kernel, so that has shut the other's device, too
+            node.run(["blockdev", "--setrw", device])
 
     def script(self, number: int, script: str, volume: str, **more: str) -> None:
         """Call a script of the provider on a node, as Ganeti does."""
@@ -169,10 +171,11 @@ class Site:
         """Bytes of each disk as the guest has it, in the order of QEMU's devices."""
         return [b["inserted"]["image"]["virtual-size"] for b in self.query(name, "query-block") if "inserted" in b]
 
-    def loops(self) -> list[str]:
-        """Files of volumes behind loop devices of any node, asked of losetup."""
-        found = self.master.run(["losetup", "--list", "--noheadings", "--output=BACK-FILE"]).text.splitlines()
-        return [line for line in found if "/volumes/" in line]
+    def devices(self, name: str) -> list[str]:
+        """Loop devices of any node on an instance's first volume, asked of losetup."""
+        shown = self.master.run(["losetup", "--list", "--noheadings", "--output=NAME,BACK-FILE"]).text.splitlines()
+        volume = self.volume(name).name
+        return [line.split()[0] for line in shown if f"/volumes/{volume}/" in line]
 
 
 def counting_image(folder: Path) -> Path:
