@@ -198,7 +198,7 @@ class Access:
         return target
 
     def _device(self, name: str) -> Loop | None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return self._loops.find(name, os.stat(self._place.disk("volumes", name)))
         return None
 
@@ -231,7 +231,7 @@ def _writers(record: VolumeRecord) -> Writers:
 def _opened(path: Path, name: str) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"there is no volume {name}: {path} is missing") from None
     try:
         yield fd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +11,7 @@ from snf_extstorage.directory.place import KINDS, OURS, RECORD_LIMIT, Place
 from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, decode
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import TEMPORARY, read_bounded
+from synnefo_light.resource_names import is_name
 from synnefo_light.units import human
 
 _RECORDS: Final[dict[str, tuple[Kind, type[SnapshotRecord | BaseRecord]]]] = {
@@ -19,7 +19,6 @@ _RECORDS: Final[dict[str, tuple[Kind, type[SnapshotRecord | BaseRecord]]]] = {
     "bases": ("snf-base", BaseRecord),
 }
 _PARTS: Final = frozenset({"disk", "record", "lock"})
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,254}")
 
 
 def check_place(place: Place) -> Iterator[str]:
@@ -28,7 +27,9 @@ def check_place(place: Place) -> Iterator[str]:
         if name not in OURS and not name.startswith(TEMPORARY):
             yield f"{place.root / name} is not ours; move it elsewhere"
     for kind in KINDS:
-        for name in place.names(kind):
+        for name in sorted(os.listdir(place.folder(kind))):
+            if name.startswith(TEMPORARY):
+                continue
             try:
                 yield from _check_one(place, kind, name)
             except FileNotFoundError:
@@ -39,7 +40,7 @@ def check_place(place: Place) -> Iterator[str]:
 
 def _check_one(place: Place, kind: str, name: str) -> Iterator[str]:
     folder = place.folder(kind, name)
-    if _NAME.fullmatch(name) is None or not folder.is_dir() or folder.is_symlink():
+    if not is_name(name) or not folder.is_dir() or folder.is_symlink():
         yield f"{folder} is not ours; move it elsewhere"
         return
     parts = set(os.listdir(folder))

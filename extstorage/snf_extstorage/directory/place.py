@@ -32,6 +32,7 @@ from snf_extstorage.volume import Exists, NoSpace, Space
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.files import TEMPORARY, read_bounded, sync_folder, write_atomic
 from synnefo_light.log import logger
+from synnefo_light.resource_names import is_name
 from synnefo_light.units import MIB, Bytes, human
 
 KINDS: Final = ("volumes", "snapshots", "bases")
@@ -60,8 +61,10 @@ class Place:
         return self.root / "trash"
 
     def names(self, kind: str) -> list[str]:
-        """What is there, temporary names left out."""
-        return sorted(e.name for e in os.scandir(self.root / kind) if not e.name.startswith("."))
+        """The folders there that have a name of ours; whatever else is there is somebody else's (see check.py)."""
+        return sorted(
+            e.name for e in os.scandir(self.root / kind) if is_name(e.name) and e.is_dir(follow_symlinks=False)
+        )
 
     def sync(self, kind: str) -> None:
         """Make what was renamed in there durable."""
@@ -144,7 +147,7 @@ class Place:
                 os.rename(temporary, folder / name())
         except BaseException as e:
             shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(e, OSError) and e.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            if isinstance(e, OSError) and e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 sync_folder(folder)
                 raise Exists(f"{folder / name()} is there already") from None
             raise

@@ -39,7 +39,13 @@ from tests.real.snf_extstorage.places import Site, mounted_xfs, release
 SYNCS: Final = ("fsync", "fdatasync")
 CHANGES: Final = ("rename", "mkdir", "ftruncate", "truncate", "posix_fallocate", "write", "pwrite", "fdopen")
 REMOVES: Final = ("unlink", "rmdir")
-SHARES: Final = (sharing._FICLONE, sharing._FICLONERANGE, sharing._FS_IOC_FSSETXATTR)
+SHARES: Final = {
+    sharing._FICLONE: "clone",
+    sharing._FICLONERANGE: "clone_range",
+    sharing._FS_IOC_FSSETXATTR: "hint",
+}
+#: Where a range that cannot be shared is no harm: the clone that follows shares everything.
+AHEAD: Final = ("clone", "snapshot")
 
 
 class Failing:
@@ -71,7 +77,7 @@ class Failing:
         def call(*arguments: Any, **named: Any) -> Any:
             place = self._place(name, arguments, named)
             if self.fail_at and place is not None:
-                self.calls.append((name, place))
+                self.calls.append((SHARES[arguments[1]] if name == "ioctl" else name, place))
                 if len(self.calls) == self.fail_at:
                     if name == "fdopen":
                         os.close(arguments[0])
@@ -182,7 +188,8 @@ def test_an_error_of_the_disk_at_every_write_ends_the_operation(site: Site, fail
     def check(failed: tuple[str, str], fault: Exception | None, rest: set[str]) -> None:
         name, place = failed
         if fault is None:  # what was to go stays in the trash, or under its temporary name; no ballast is no harm
-            assert name in REMOVES or place == "/ballast", failed
+            ahead = name == "clone_range" and operation in AHEAD
+            assert ahead or name in REMOVES or place == "/ballast", failed
         else:
             assert rest <= set(REMOVES), (failed, rest)
 
@@ -199,7 +206,8 @@ def test_no_space_at_every_write_is_said_or_made(site: Site, failing: Failing, o
         if fault is None:
             # A fence's clone, or a way to the trash: the ballast made room.
             urgent = place.endswith("/.tmp-disk") or (name == "rename" and "/.tmp-" not in place)
-            assert urgent or name in REMOVES or place == "/ballast", failed
+            ahead = name == "clone_range" and operation in AHEAD
+            assert urgent or ahead or name in REMOVES or place == "/ballast", failed
             assert not urgent or "truncate" in rest
         elif name in SYNCS:
             assert rest <= set(REMOVES), (failed, rest)
