@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
+from unittest.mock import patch
 from uuid import uuid4
 
 from snf_extstorage.catalog import Catalog
@@ -33,9 +34,22 @@ GRACE_S = 3600
 
 def collect(catalog: Catalog) -> None:
     """All that may go, as if it were long after what was done so far."""
-    catalog.collect(dry_run=False)
+    with patch("snf_extstorage.catalog.YOUNG_S", -5):
+        catalog.collect(dry_run=False)
     catalog.volumes.sweep()
-    gc.collect(catalog.store, now=Instant(catalog.store.backend.now() + 10 * GRACE_S))
+    gc.collect(catalog.store, now=_later(catalog))
+
+
+def uncollected(catalog: Catalog) -> list[str]:
+    """What `collect` left that it should not have."""
+    with patch("snf_extstorage.catalog.YOUNG_S", -5):
+        left = catalog.collect(dry_run=True)
+    objects = gc.collect(catalog.store, dry_run=True, now=_later(catalog)).removed
+    return left + ([f"{objects} objects of the store"] if objects else [])
+
+
+def _later(catalog: Catalog) -> Instant:
+    return Instant(catalog.store.backend.now() + 10 * GRACE_S)
 
 
 class Storage(Protocol):

@@ -228,7 +228,6 @@ def test_killed_at_a_step(ceph: Ceph, name: str, tmp_path: Path, monkeypatch: py
     image = tmp_path / "image"
     image.write_bytes(CONTENT + bytes(SIZE - len(CONTENT)))
     monkeypatch.setenv("SNF_TEST_IMAGE", str(image))
-    monkeypatch.setattr("snf_extstorage.catalog.YOUNG_S", -5)
     steps = steps_of(ceph, case)
     assert len(steps) >= case.steps, steps
     chosen = range(len(steps)) if EVERY else sorted({len(steps) * (2 * n + 1) // (2 * SAMPLE) for n in range(SAMPLE)})
