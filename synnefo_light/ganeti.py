@@ -282,14 +282,19 @@ def _volume(environ: Mapping[str, str]) -> _Volume:
     uuid = environ.get("VOL_UUID")
     if uuid and _UUID.fullmatch(uuid) is None:
         raise ProtocolError(f"VOL_UUID={uuid[:255]!r} is not a UUID")
-    params = {name[5:].lower(): value for name, value in environ.items() if name.startswith("EXTP_")}
     return _Volume(
         volume=parse_volume_name(_ext_required(environ, "VOL_NAME"), named="VOL_NAME"),
         uuid=uuid or None,
         cname=environ.get("VOL_CNAME") or None,
         access="userspace" if access == "userspace" else "kernelspace",
-        params={name: value for name, value in params.items() if name not in EXT_OWN_PARAMETERS},
+        params=parse_parameters(environ),
     )
+
+
+def parse_parameters(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's keys: EXTP_ORIGIN as "origin"."""
+    params = {name[5:].lower(): value for name, value in environ.items() if name.startswith("EXTP_")}
+    return {name: value for name, value in params.items() if name not in EXT_OWN_PARAMETERS}
 
 
 def _volume_size(environ: Mapping[str, str], name: str) -> MiB:

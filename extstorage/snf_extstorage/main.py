@@ -47,7 +47,8 @@ def script(name: str, provider: str) -> None:
 
 def act(name: str, provider: str, environ: Mapping[str, str]) -> str:
     """One action; what is to be on stdout. Raises Error."""
-    if name == "verify":  # Ganeti wants it to be there; none has called it so far
+    if name == "verify":  # of a disk that need not exist; Ganeti wants the script to be there, and has not called it
+        refuse_unknown(ganeti.parse_parameters(environ), provider_module(provider).PARAMETERS, provider=provider)
         return ""
     if name not in PARSERS:
         raise UsageError(f"{name} is not a script of an ExtStorage provider; there are {', '.join(PARSERS)}, verify")

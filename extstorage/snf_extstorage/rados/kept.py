@@ -232,11 +232,17 @@ class Kept:
 
     def dispose(self, name: str) -> None:
         """Give the image's name free: it is removed, or kept apart for who still needs it. Absent is fine."""
-        with contextlib.suppress(NotFound):
+        try:
             with self.images.opened(name, read_only=False) as image:
                 identity = str(image.id())
                 needed = self.snapshots_of(identity)
                 self._drop_unneeded(image, needed)
+        except NotFound:
+            # Ceph itself makes an image in several steps; a name without an image is what a maker leaves in between.
+            with contextlib.suppress(NotFound):
+                self.images.remove(name)
+            return
+        with contextlib.suppress(NotFound):
             # Ceph takes a client that was killed for alive for half a minute, and does not remove what it has open.
             with contextlib.suppress(InUse):
                 if not needed and self.images.remove(name):

@@ -13,7 +13,10 @@ from synnefo_light.errors import PeerError
 TIMEOUT_S = 6 * 3600.0
 ATTACKS = "tests.attack.torture"
 #: What has a module of its own, with the same options and the same figures.
-OTHERS = {"storage-fio": "tests.real.snf_extstorage.fio_rounds"}
+OTHERS = {
+    "storage-fio": "tests.real.snf_extstorage.fio_rounds",
+    "storage-models": "tests.real.snf_extstorage.model_rounds",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,6 +176,20 @@ def test_what_is_refused_in_the_middle_leaves_nothing_half_made(
     assert other not in rados.images_there()
 
 
+def test_an_image_that_died_in_ceph_s_own_making_is_made_anew(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName
+) -> None:
+    """First Ceph writes which image a name has, then the image."""
+    die_at(rados, "create image", lambda node: node.create(name, uuid=None, size=SIZE))
+    identity = rados.ceph.folder / "identity"
+    identity.write_bytes(b"\x0c\0\0\0deadbeef0000")
+    rados.ceph.run(["rados", "-p", POOL, "put", f"rbd_id.{name}", identity])
+    engine.create(name, uuid=None, size=SIZE)
+    assert rados.write(name, "A")
+    engine.remove(name)
+    assert name not in rados.images_there()
+
+
 # --- what takes long
 
 

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from snf_extstorage.rados.engine import RadosVolumes
-from snf_extstorage.rados.images import Client
+from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.volume import (
     InUse,
     NotFound,
@@ -19,7 +20,7 @@ from snf_extstorage.volume import (
 )
 from snf_lab.ceph import Ceph
 
-from synnefo_light.ceph import CephFault
+from synnefo_light.ceph import Access, CephFault, Cluster
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
@@ -184,6 +185,18 @@ def test_monitors_that_do_not_answer_are_told_in_time(rados: RadosSite, name: Vo
         with pytest.raises(CephFault, match="Ceph did not answer in time"):
             rados.node(images=rados.images(timeout_s=2)).attach(name)
         assert time.monotonic() - began < 10
+
+
+def test_a_wrong_key_is_told_in_words_and_makes_nothing(rados: RadosSite, name: VolumeName, tmp_path: Path) -> None:
+    keyring, conf = tmp_path / "keyring", tmp_path / "ceph.conf"
+    keyring.write_text("[client.ganeti]\nkey = AQBSyD5nAAAAABAAdvNHlGWjTlqlI0t6B8xmRA==\n")
+    conf.write_text(rados.ceph.client_conf.read_text().replace(str(rados.ceph.client_keyring), str(keyring)))
+    wrong = RadosVolumes(Images(Cluster(Access(conf=conf, user="ganeti")), pool=POOL), node="node1")
+    for act in ("create", "open"):
+        with pytest.raises(CephFault, match=r"its key is not the one that the cluster knows"):
+            wrong.create(name, uuid=None, size=SIZE) if act == "create" else wrong.open(name, exclusive=True)
+    assert name not in rados.images_there()
+    assert name not in rados.ceph.run(["rados", "-p", POOL, "listomapkeys", "snf.volumes"]).text
 
 
 def test_a_pool_that_is_not_there_is_named(rados: RadosSite, name: VolumeName) -> None:

@@ -1,4 +1,4 @@
-"""Defects that Archipelago's store had, one test each; those of its server and its provider are tested with ours.
+"""Defects that Archipelago's store had, one test each; those of its provider are tested with ours.
 
 The name of a deleted volume was unusable (test_maps.py: a name is taken once and free again); growing made every block
 be copied onto itself (test_maps.py: growing adds holes and no page).
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from synnefo_light.store import blocks, maps, names, stream
-from synnefo_light.store.backend import Kind
+from synnefo_light.store import blocks, gc, maps, names, pins, stream
+from synnefo_light.store.backend import Instant, Kind
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.filesystem import FileSystem
@@ -24,6 +24,17 @@ from synnefo_light.store.store import Store, open_store
 from tests.real.store import operations
 from tests.real.store.contents import block, entry, image
 from tests.real.store.operations import OPERATIONS
+
+
+def test_what_two_hold_is_let_go_when_the_second_lets_go_and_not_before(store: Store) -> None:
+    """Whoever waited for a map's users was woken while there were some, and not after the last."""
+    map_id = image(store, "a", {0: 1})
+    first, second = (pins.acquire(store, owner=who, names=["a"], ttl_s=10**9) for who in ("first", "second"))
+    names.remove(store, "a")
+    for held, left in ((first, [map_id]), (second, [])):
+        pins.release(store, held.key)
+        gc.collect(store, now=Instant(store.backend.now() + 10 * store.format.grace_s))
+        assert list(store.backend.keys(Kind.ROOT)) == left
 
 
 def test_every_integer_of_a_format_is_big_endian() -> None:
