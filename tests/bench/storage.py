@@ -64,10 +64,8 @@ class Bench:
     def on_directory(self) -> None:
         place, given = self.folder / "directory", self.sizes
         with directory_site(place, size=given.xfs) as site:
-            if self.only & {"clone", "script"}:
-                figures, image = storage_clone.measure_directory(site, given)
-                self.part("clone", lambda: figures)
-                self.part("script", lambda: storage_script.measure_scripts(site, image, given))
+            self.part("clone", lambda: storage_clone.measure_directory(site, given))
+            self.part("script", lambda: storage_script.measure_scripts(site, given))
             self.part("full", lambda: storage_clone.measure_full(site, given))
             if self.only & {"rates", "pause"}:
                 dense = storage_clone.register_dense(site.catalog, site.scratch / "dense", size=given.disk, stamp=3)

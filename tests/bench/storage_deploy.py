@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from snf_extstorage.volume import FromBase
+
 from synnefo_light.errors import PeerError
 from synnefo_light.run import run
+from synnefo_light.units import Bytes
 from tests.bench.storage_clone import register, timed
 from tests.bench.storage_place import DirectorySite, new_name
 from tests.bench.storage_sizes import GIB, MIB, Sizes
@@ -27,7 +30,7 @@ COMMAND: Final = Path(__file__).resolve().parents[2] / "extstorage/snf-store"
 
 def measure_deploy(site: DirectorySite, image: Path, helper: Path, sizes: Sizes) -> dict[str, object]:
     """`image` is a raw one that can be deployed, `helper` the folder of the helper VM's."""
-    register(site.catalog, IMAGE, image)
+    map_id = register(site.catalog, IMAGE, image)
     first: list[float] = []
     last: list[float] = []
     copied: list[float] = []
@@ -42,8 +45,7 @@ def measure_deploy(site: DirectorySite, image: Path, helper: Path, sizes: Sizes)
             copied.append(timed(lambda: deploy(site, node, origin="")))
         names = [new_name() for _ in range(99)]
         for name in names:
-            words, env = site.script("create", name, VOL_SIZE=str(DISK // MIB), EXTP_ORIGIN=IMAGE)
-            run(words, env=env, timeout_s=LIMIT_S)
+            site.volumes.clone(FromBase(map=map_id), name, uuid=None, size=Bytes(DISK))
         last.extend(timed(lambda: deploy(site, node, origin=IMAGE)) for _ in range(sizes.rounds))
         for name in names:
             site.volumes.remove(name)

@@ -8,12 +8,13 @@ from typing import Final
 
 from synnefo_light.run import run
 from synnefo_light.store.identity import MapId
-from tests.bench.storage_clone import timed
+from tests.bench.storage_clone import register, timed
 from tests.bench.storage_figures import ms, percentile
-from tests.bench.storage_place import DirectorySite, new_name
+from tests.bench.storage_place import BLOCK, DirectorySite, new_name, write_data
 from tests.bench.storage_sizes import MIB, Sizes
 
 LIMIT_S: Final = 60.0
+IMAGE: Final = "small"
 #: Runs a program and prints the most memory that it had, in KiB. By itself it has little, which a child begins with.
 WEIGH: Final = (
     "import resource, subprocess, sys; "
@@ -22,8 +23,10 @@ WEIGH: Final = (
 )
 
 
-def measure_scripts(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[str, object]:
+def measure_scripts(site: DirectorySite, sizes: Sizes) -> dict[str, object]:
     """`create` with an origin and `attach`, beside a Python that starts and ends; and a hundred volumes one by one."""
+    write_data(site.scratch / "script", size=sizes.image, data=sizes.runs * BLOCK, runs=sizes.runs, stamp=5)
+    image = register(site.catalog, IMAGE, site.scratch / "script")
     create: list[float] = []
     attach: list[float] = []
     python: list[float] = []
@@ -47,7 +50,7 @@ def measure_scripts(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[str
 
 
 def _create(site: DirectorySite, name: str, size: int) -> None:
-    _call(site, "create", name, VOL_SIZE=str(size // MIB), EXTP_ORIGIN="image")
+    _call(site, "create", name, VOL_SIZE=str(size // MIB), EXTP_ORIGIN=IMAGE)
 
 
 def _call(site: DirectorySite, script: str, name: str, **more: str) -> None:
@@ -58,7 +61,7 @@ def _call(site: DirectorySite, script: str, name: str, **more: str) -> None:
 def _weigh_create(site: DirectorySite, size: int) -> int:
     """The most memory of the script `create`, in bytes."""
     name = new_name()
-    words, env = site.script("create", name, VOL_SIZE=str(size // MIB), EXTP_ORIGIN="image")
+    words, env = site.script("create", name, VOL_SIZE=str(size // MIB), EXTP_ORIGIN=IMAGE)
     shown = run([sys.executable, "-I", "-S", "-c", WEIGH, *words], env=env, timeout_s=LIMIT_S)
     site.volumes.remove(name)
     return int(shown.text) * 1024
