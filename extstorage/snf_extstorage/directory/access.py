@@ -12,6 +12,8 @@ The fence (`open` exclusively, while another node is written down as a writer an
     3 device   our own device, which attach put on the old inode, is put on the new one, under the same number
     4 record   we are the writer
 
+If a process here has the file open already it cannot be moved, and the fence is owed: see writers.py.
+
 Died before 2: a temporary file, which the next fence replaces; nothing has happened. Before 3 or 4: the other is fenced
 already, and the next `open` fences it again, which costs a clone; `attach` mends the device.
 """

@@ -144,12 +144,9 @@ class Place:
             with _new_lock(temporary / "lock"):
                 yield temporary
                 sync_folder(temporary)
-                os.rename(temporary, folder / name())
-        except BaseException as e:
+                _publish(temporary, folder / name())
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(e, OSError) and e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                sync_folder(folder)
-                raise Exists(f"{folder / name()} is there already") from None
             raise
         sync_folder(folder)
 
@@ -183,6 +180,16 @@ class Place:
             for name in self.names(kind):
                 for path in _temporaries(self.root / kind / name):
                     yield path, path.parent / "lock"
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    try:
+        os.rename(temporary, path)
+    except OSError as e:
+        if e.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        sync_folder(path.parent)  # what another has made is durable when we say that it is there
+        raise Exists(f"{path} is there already") from None
 
 
 @contextlib.contextmanager

@@ -23,9 +23,7 @@ def refused(done: subprocess.CompletedProcess[str], code: int, sentence: str) ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", ".tmp-disk", "a b", "a\nb", "a/b", "ä", "-v", "a.", "n" * 256, "a\x1b[31m", "$(id)"]
-)
+@pytest.mark.parametrize("name", ["", "..", ".tmp-disk", "a b", "ä", "n" * 256, "a\x1b[31m"])
 def test_a_volume_with_an_odd_name_is_refused_and_none_is_made(site: Site, name: str) -> None:
     done = site.script("create", name, VOL_SIZE="8")
     assert (done.returncode, done.stdout) == (5, "")
