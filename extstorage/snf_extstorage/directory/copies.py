@@ -10,6 +10,7 @@ no harm, for the other says the same. The serial number tells which is newer.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from typing import Final
 
@@ -51,5 +52,6 @@ def rewrite(fd: int, record: VolumeRecord, *, place: str) -> None:
     now, newest = parse_copies(os.pread(fd, 2 * COPY, 0), place=place)
     copy = render_copy(dataclasses.replace(record, serial=now.serial + 1), place=place)
     for number in (1 - newest, newest):
-        os.pwrite(fd, copy, number * COPY)
+        if os.pwrite(fd, copy, number * COPY) != COPY:  # and not the other one too
+            raise OSError(errno.EIO, os.strerror(errno.EIO), place)
         os.fdatasync(fd)

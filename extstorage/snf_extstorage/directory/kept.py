@@ -11,16 +11,30 @@ from typing import Final
 
 from snf_extstorage.directory.copies import parse_copies, rewrite
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
-from snf_extstorage.directory.record import VolumeRecord
+from snf_extstorage.directory.record import NewerFormat, VolumeRecord
 from snf_extstorage.volume import InUse, NotFound
+from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import read_bounded
 
 #: A snapshot of an old volume takes seconds; Ganeti waits for minutes.
 WAIT_S: Final = 60.0
+#: Longer than it takes to rewrite a record.
+MOMENT_S: Final = 0.1
 
 
 def load(place: Place, name: str) -> VolumeRecord:
     """Raises NotFound, and EnvironmentFault for a damaged record."""
+    try:
+        return _read(place, name)
+    except NewerFormat:
+        raise
+    except EnvironmentFault:
+        # Who holds no lock may have read the first copy and the second while each was being written.
+        time.sleep(MOMENT_S)
+        return _read(place, name)
+
+
+def _read(place: Place, name: str) -> VolumeRecord:
     path = place.folder("volumes", name) / "record"
     try:
         raw = read_bounded(path, limit=RECORD_LIMIT)

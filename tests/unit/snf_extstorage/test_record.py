@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
+from pathlib import Path
 
 import pytest
 from snf_extstorage.directory.copies import COPY, parse_copies, render_copy
+from snf_extstorage.directory.kept import load, save
+from snf_extstorage.directory.place import Place
 from snf_extstorage.directory.record import BaseRecord, VolumeRecord, decode, encode
 
 from synnefo_light.errors import EnvironmentFault
@@ -67,3 +72,33 @@ def test_both_copies_damaged_or_one_by_a_newer_program_are_refused() -> None:
         parse_copies(OLD_COPY + NEW_COPY.replace(b"snf-volume 1", b"snf-volume 2"), place="r")
     with pytest.raises(EnvironmentFault, match="at most 4096 are accepted"):
         render_copy(dataclasses.replace(RECORD, holders=("n" * COPY,)), place="r")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder = tmp_path / "volumes" / "v"
+    folder.mkdir(parents=True)
+    (folder / "record").write_bytes(2 * OLD_COPY)
+    return Place(tmp_path)
+
+
+def test_a_write_that_stopped_within_a_record_leaves_the_other_copy(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:150], at))
+    with pytest.raises(OSError, match="Input/output error"):
+        save(place, "v", NEW)
+    assert load(place, "v") == OLD
+
+
+def test_a_record_that_is_read_while_it_is_written_is_read_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.folder("volumes", "v") / "record"
+    torn = [OLD_COPY[:90] + bytes(2 * COPY - 90), 2 * NEW_COPY]
+
+    def write_next(seconds: float) -> None:
+        path.write_bytes(torn.pop(0))
+
+    write_next(0)
+    monkeypatch.setattr(time, "sleep", write_next)
+    assert load(place, "v") == NEW
