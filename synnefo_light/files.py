@@ -47,6 +47,15 @@ def write_atomic(
         sync_folder(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make what a file holds durable, whoever wrote it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and removals in `folder` durable (fsync(2): the file's own fsync does not cover its name)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

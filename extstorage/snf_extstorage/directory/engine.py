@@ -2,8 +2,8 @@
 
 Steps of what makes a thing, each told to `trace` before it is taken:
 
-    1 disk     the file, sparse or a clone that shares all extents; fsync
-    2 record   beside it; fsync
+    1 disk     the file, sparse or a clone that shares all extents
+    2 record   beside it; fsync of both
     3 publish  the rename of their folder: commit point
 
 Died before 3: a temporary folder, which `sweep` removes; the same call makes it anew. Died after 3: it is there, and
@@ -47,7 +47,7 @@ from snf_extstorage.volume import (
     VolumeFacts,
     no_trace,
 )
-from synnefo_light.files import read_bounded, write_atomic
+from synnefo_light.files import read_bounded, sync_file, write_atomic
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import KIB, MIB, Bytes
 
@@ -145,7 +145,10 @@ class DirectoryVolumes:
                 _make_disk(folder / "disk", size=size, source=source, cow_extent=self._cow_extent, live=live)
                 self._trace("create record")
                 copy = render_copy(record, place=f"the record of volume {name}")
-                write_atomic(folder / "record", 2 * copy, mode=0o600)
+                write_atomic(folder / "record", 2 * copy, mode=0o600, durable=False)
+                # The first fsync writes the file system's log with all that was done; the second finds little to do.
+                sync_file(folder / "record")
+                sync_file(folder / "disk")
                 self._trace("create publish")
         except Exists:
             if not self._is_there(name, record):
@@ -401,7 +404,7 @@ def _map_id(text: str | None) -> MapId | None:
 
 
 def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, live: bool = False) -> None:
-    """`live`: somebody may be writing to `source`, and is not to wait for long."""
+    """Not durable yet. `live`: somebody may be writing to `source`, and is not to wait for long."""
     with _new_file(path) as target:
         if source is not None:
             with _reading(source, source.parent.name) as fd:
@@ -412,7 +415,6 @@ def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, l
         if source is not None:
             # Only now: an origin that ends within a block has that block copied by ftruncate, and no more.
             sharing.hint_cow_extents(target, cow_extent)
-        os.fsync(target)
 
 
 @contextlib.contextmanager
