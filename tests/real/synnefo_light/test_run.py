@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synnefo_light.errors import ToolError
-from synnefo_light.run import run, run_watched
+from synnefo_light.run import read_from, run, run_watched
 
 
 def test_output_status_and_stdin() -> None:
@@ -91,3 +91,25 @@ def test_a_watched_program_ends_badly_in_words(script: str, sentence: str) -> No
         run_watched(["sh", "-c", script], on_output=lambda output: None, timeout_s=1)
     assert sentence in str(caught.value)
     assert time.monotonic() - started < 5
+
+
+def test_what_a_program_says_is_read_as_it_comes_and_its_end_is_told() -> None:
+    buffer = memoryview(bytearray(4))
+    with read_from(["sh", "-c", "echo 0 5; printf abcde; echo no >&2; exit 3"], timeout_s=10) as reading:
+        assert reading.line(limit=64) == b"0 5\n"
+        assert (reading.fill(buffer), bytes(buffer)) == (4, b"abcd")
+        assert (reading.fill(buffer), bytes(buffer[:1])) == (1, b"e")
+        assert reading.line(limit=64) == b""
+        done = reading.finish()
+    assert (done.returncode, done.stderr) == (3, b"no\n")
+
+
+def test_a_program_that_says_nothing_is_dead_after_its_time_and_one_that_is_left_at_once() -> None:
+    with read_from(["sh", "-c", "sleep 60"], timeout_s=0.5) as reading:
+        assert reading.line(limit=64) == b""
+        with pytest.raises(ToolError, match=r"did not end within 0\.5 s"):
+            reading.finish()
+    with read_from(["sh", "-c", "echo $$; sleep 60"], timeout_s=60) as reading:
+        pid = int(reading.line(limit=64))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
