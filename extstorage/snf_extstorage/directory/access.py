@@ -23,8 +23,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.holding import callers, is_locked, processes_with
@@ -37,6 +39,9 @@ from snf_extstorage.volume import Attachment, InUse, NotFound, Trace
 from snf_extstorage.writers import Writers, is_contested, plan_close, plan_open
 from synnefo_light.files import TEMPORARY, sync_folder
 from synnefo_light.log import logger
+
+#: How long LVM or udev may look at a device, where they are not told to leave it alone.
+LOOKERS_S: Final = 5.0
 
 
 class Access:
@@ -127,11 +132,14 @@ class Access:
         from snf_extstorage.directory import contents
 
         with held(self._place, name) as record:
-            if record.holders != (self._node,) or record.owed:
-                who = ", ".join([*record.holders, *record.owed]) or "nobody"
+            if record.holders != (self._node,):
+                who = ", ".join(record.holders) or "nobody"
                 raise InUse(f"volume {name} is to become an image again, which only its one writer may; that is {who}")
-            users = self._users(name, without=callers())
-            if users:
+            deadline = time.monotonic() + LOOKERS_S
+            while users := self._users(name, without=callers()):
+                if time.monotonic() < deadline:
+                    time.sleep(0.2)
+                    continue
                 raise InUse(
                     f"volume {name} is to become an image again, but {', '.join(users)} has it; stop that first"
                 )
