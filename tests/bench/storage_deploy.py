@@ -40,13 +40,13 @@ def measure_deploy(site: DirectorySite, image: Path, helper: Path, sizes: Sizes)
         command.chmod(0o755)
         node.configure(qemu=None, accel="auto", tcg_limit_s=200, snf_store=str(command))
         deploy(site, node, origin=IMAGE)  # the first helper VM of a node finds out what accelerates it
-        for _ in range(sizes.rounds):
+        for _ in range(sizes.deploys):
             first.append(timed(lambda: deploy(site, node, origin=IMAGE)))
             copied.append(timed(lambda: deploy(site, node, origin="")))
         names = [new_name() for _ in range(99)]
         for name in names:
             site.volumes.clone(FromBase(map=map_id), name, uuid=None, size=Bytes(DISK))
-        last.extend(timed(lambda: deploy(site, node, origin=IMAGE)) for _ in range(sizes.rounds))
+        last.extend(timed(lambda: deploy(site, node, origin=IMAGE)) for _ in range(sizes.deploys))
         for name in names:
             site.volumes.remove(name)
     return {

@@ -26,6 +26,7 @@ class Sizes:
     disk: int  # what fio reads and writes
     seconds: float  # of one fio
     snapshots: int
+    deploys: int  # of each kind; one takes as long as a helper VM
     dedup_clones: int
 
     def named(self) -> dict[str, object]:
@@ -38,6 +39,7 @@ class Sizes:
             "clones_a_round": self.clones,
             "fio_disk_MiB": self.disk // MIB,
             "fio_s": self.seconds,
+            "deploys": self.deploys,
             "dedup_clones": self.dedup_clones,
         }
 
@@ -58,6 +60,7 @@ def sizes(rounds: int) -> Sizes:
             disk=GIB // 4,
             seconds=0.7,
             snapshots=20,
+            deploys=1,
             dedup_clones=4,
         )
     return Sizes(
@@ -66,12 +69,13 @@ def sizes(rounds: int) -> Sizes:
         data=2 * GIB,
         runs=64,
         full=16 * GIB,
-        rados_data=256 * MIB,
+        rados_data=GIB,
         rados=16 * GIB,
         clones=50,
         scripts=5,
         disk=GIB // 2,
-        seconds=1.5,
+        seconds=1.2,
         snapshots=100,
+        deploys=2,
         dedup_clones=20,
     )

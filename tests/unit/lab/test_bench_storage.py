@@ -23,6 +23,7 @@ from tests.bench.storage_fio import (
 )
 from tests.bench.storage_place import BLOCK, plan_runs
 from tests.bench.storage_rates import flat_rates, ratios
+from tests.bench.storage_sizes import GIB, sizes
 
 
 def answer(**changed: object) -> str:
@@ -132,3 +133,11 @@ def test_figures_are_the_last_line() -> None:
     for lines in ([], ["clone: 1 s"], ["[1]"]):
         with pytest.raises(PeerError, match="last line"):
             parse_last(lines)
+
+
+def test_one_round_is_a_quick_look_and_the_figures_name_the_sizes() -> None:
+    quick, full = sizes(1), sizes(3)
+    assert (quick.image, quick.huge) == (full.image, full.huge)
+    assert quick.full < full.full == 16 * GIB
+    assert full.named()["full_GiB"] == 16
+    assert full.named()["rounds"] == 3
