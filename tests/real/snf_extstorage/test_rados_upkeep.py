@@ -22,7 +22,7 @@ from tests.real.snf_extstorage.rados_site import MIB, POOL, RadosSite
 SIZE = Bytes(16 * MIB)
 
 
-def die_at(rados: RadosSite, step: str, act: Callable[[RadosVolumes], object]) -> None:
+def die_at(rados: RadosSite, step: str, act: Callable[[RadosVolumes], object], *, node: str = "node1") -> None:
     """A child does it, and is killed when it comes to this step."""
     pid = os.fork()
     if pid == 0:
@@ -32,7 +32,7 @@ def die_at(rados: RadosSite, step: str, act: Callable[[RadosVolumes], object]) -
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            act(rados.node(trace=die))
+            act(rados.node(node, trace=die))
         finally:
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), f"it did not come to the step {step!r}"
@@ -70,6 +70,22 @@ def test_who_dies_on_the_way_to_the_trash_leaves_what_the_collector_frees(
     assert left not in told(engine)
     engine.remove(other)
     assert left not in rados.ceph.run(["rbd", "trash", "ls", POOL]).text
+
+
+@pytest.mark.parametrize("step", ["fence blocklist", "fence wait", "fence break", "open record"])
+def test_a_take_over_that_is_killed_is_finished_by_the_next_one(rados: RadosSite, name: VolumeName, step: str) -> None:
+    lost, taker = rados.node("node1"), rados.node("node2")
+    lost.create(name, uuid=None, size=SIZE)
+    lost.open(name, exclusive=True)
+    with rados.writer(name) as late:
+        assert "wrote" in rados.tell(late, "write -P 65 0 4096")
+        die_at(rados, step, lambda node: node.open(name, exclusive=True), node="node2")
+        assert taker.facts(name).holders == ("node1",)
+        taker.open(name, exclusive=True)
+        assert (taker.facts(name).holders, taker.facts(name).exclusive) == (("node2",), True)
+        assert "wrote" not in rados.tell(late, "write -P 67 0 4096")
+        assert rados.write(name, "B")
+    assert rados.read(name) == b"B" * 4096
 
 
 def test_a_snapshot_that_is_being_made_is_not_lost_with_its_volume(
