@@ -26,6 +26,7 @@ from uuid import uuid4
 from snf_extstorage.directory.place import init_place
 
 from synnefo_light.units import MIB
+from tests.real.snf_extstorage.machine import until
 from tests.real.snf_extstorage.places import SCRIPTS, Site, mounted_xfs
 from tests.real.snf_extstorage.test_scripts import COMMAND, snf_store
 
@@ -99,12 +100,20 @@ class Round:
         words = self._fio(device, "--do_verify=0", "--verify_state_save=1", f"--rate_iops={rate}")
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as writer:
             try:
+                until(lambda: self.first_written(device) is not None or writer.poll() is not None)
                 yield
             finally:
                 writer.send_signal(signal.SIGINT)
                 said, _ = writer.communicate(timeout=60)
         if "err= 0" not in said:
             self.faults.append(f"fio could not write: {said[:2000]}")
+
+    def first_written(self, device: str) -> int | None:
+        """Where there is a block of fio's."""
+        with open(device, "rb", buffering=0) as file:
+            fd = file.fileno()
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what was read before it was written
+            return next((at for at in range(0, SIZE, BLOCK) if os.pread(fd, len(MAGIC), at) == MAGIC), None)
 
     def verify(self, device: str, what: str) -> None:
         words = self._fio(
