@@ -103,8 +103,10 @@ class Keeper:
         except OSError as e:
             raise PeerError(f"the process that has {wish.instance} stand still does not answer: {e}") from e
         if not raw:
-            let_go(wish, sockets=self._sockets)
-            (self._notes / wish.instance).unlink(missing_ok=True)
+            note = self._notes / wish.instance
+            if note.exists():  # without it, nothing was done yet, and who paused the guest wants it so
+                let_go(wish, sockets=self._sockets)
+                note.unlink(missing_ok=True)
             raise PeerError(f"what had {wish.instance} stand still was killed; the guest goes on, nothing was kept")
         answer = parse_json(raw, Answer, limit=_MESSAGE_LIMIT)
         if answer.error:

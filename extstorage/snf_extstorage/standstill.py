@@ -32,6 +32,8 @@ from synnefo_light.records import RecordError, dump_json, parse_json
 
 #: How long going on is tried before it is left to `let_go_forgotten`.
 PATIENCE_S: Final = 60.0
+#: A guest whose agent does not answer for so long was started anew, or has none any more.
+FORGET_S: Final = 3600.0
 _NOTE_LIMIT: Final = 4096
 #: Where the processors run or are about to: on the other node.
 _ELSEWHERE: Final = ("inmigrate", "postmigrate", "finish-migrate")
@@ -156,7 +158,7 @@ def let_go(wish: Wish, *, sockets: Path = SOCKETS, patience_s: float = PATIENCE_
 
 
 def let_go_forgotten(notes: Path, *, sockets: Path = SOCKETS) -> Iterator[str]:
-    """Let go what processes that died have stopped or frozen; the instances. Raises PeerError."""
+    """Let go what processes that died have stopped or frozen; the instances. What fails is tried by the next call."""
     for path in sorted(notes.iterdir()) if notes.is_dir() else ():
         with contextlib.ExitStack() as opened:
             try:
@@ -169,8 +171,14 @@ def let_go_forgotten(notes: Path, *, sockets: Path = SOCKETS) -> Iterator[str]:
             except RecordError as e:
                 logger.warning("%s is no note of ours, and goes: %s", path, e)
             else:
-                let_go(wish, sockets=sockets, patience_s=5.0)
-                yield wish.instance
+                try:
+                    let_go(wish, sockets=sockets, patience_s=0.0)
+                except PeerError as e:
+                    logger.warning("instance=%s does not go on: %s", wish.instance, e)
+                    if time.time() - path.stat().st_mtime < FORGET_S:
+                        continue
+                else:
+                    yield wish.instance
             path.unlink(missing_ok=True)
 
 

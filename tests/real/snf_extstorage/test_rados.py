@@ -327,11 +327,20 @@ def test_one_cut_over_two_disks_while_both_are_written(
     with pytest.raises(NotFound):
         engine.snapshot({name: snap, VolumeName("none"): second})
     assert snap not in engine.snapshots()
+    stood: list[str] = []
+
+    @contextlib.contextmanager
+    def still() -> Iterator[None]:
+        stood.append("still")
+        yield
+        stood.append("on")
+
     writer = pair_writer(rados, name, other)
     with writer:
         time.sleep(1)
-        engine.snapshot({name: snap, other: second})
+        engine.snapshot({name: snap, other: second}, still=still())
         time.sleep(0.5)
+    assert stood == ["still", "on"]
     first, then = (content(committed(engine, store, which))[:8] for which in (snap, second))
     ahead = int.from_bytes(first, "big") - int.from_bytes(then, "big")
     assert int.from_bytes(then, "big") > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -188,6 +189,40 @@ def test_what_two_killed_processes_left_goes_on_with_the_next_upkeep(qemu: Qemu,
     note.write_bytes(dump_json(BOTH))
     assert list(let_go_forgotten(tmp_path / "notes", sockets=tmp_path)) == ["web1"]
     assert (qemu.status, agent.frozen, notes(tmp_path)) == ("running", 0, [])
+
+
+def test_what_cannot_be_let_go_is_tried_again_and_given_up_in_the_end(
+    qemu: Qemu, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snf_extstorage.standstill.FREEZE_S", 0.2)
+    agent.alive = False
+    (tmp_path / "notes").mkdir()
+    for wish in (FREEZE, Wish(instance="web0", stop=True, freeze=True)):  # web0 is gone
+        (tmp_path / "notes" / wish.instance).write_bytes(dump_json(wish))
+    assert list(let_go_forgotten(tmp_path / "notes", sockets=tmp_path)) == ["web0"]
+    assert notes(tmp_path) == ["web1"]
+    os.utime(tmp_path / "notes" / "web1", (0, 0))
+    assert list(let_go_forgotten(tmp_path / "notes", sockets=tmp_path)) == []
+    assert notes(tmp_path) == []
+
+
+def test_a_keeper_that_was_killed_before_it_did_anything_leaves_a_paused_guest_paused(
+    qemu: Qemu, tmp_path: Path
+) -> None:
+    qemu.status = "paused"
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keeper = Keeper(ours, notes=tmp_path / "notes", sockets=tmp_path)
+
+    def die() -> None:
+        theirs.recv(4096)
+        theirs.close()
+
+    dying = threading.Thread(target=die)
+    dying.start()
+    with ours, pytest.raises(PeerError, match="was killed"), keeper.standing(STOP):
+        pytest.fail("it stood still")
+    dying.join(5)
+    assert qemu.commands == []
 
 
 def test_two_cuts_of_one_instance_do_not_let_go_each_other(qemu: Qemu, tmp_path: Path) -> None:
