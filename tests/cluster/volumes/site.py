@@ -26,6 +26,17 @@ IMAGE = "counting-guest"
 IMAGES = "/srv/synnefo-light-images"
 KERNEL = "/usr/lib/snf-image-helper/vmlinux"
 
+#: A forgery, made with the means of the engine `directory`.
+FORGET = """
+import dataclasses, sys
+from snf_extstorage.directory.kept import held, save
+from snf_extstorage.directory.place import Place
+from snf_extstorage.settings import load_settings
+place, name = Place(load_settings().folder), sys.argv[1]
+with held(place, name) as record:
+    save(place, name, dataclasses.replace(record, holders=(), exclusive=False, owed=()))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:
@@ -111,14 +122,9 @@ class Site:
         """Remove an instance's first volume behind Ganeti's back."""
         self.script(1, "remove", self.volume(name).name)
 
-    def close_in_the_name_of(self, number: int, name: str) -> None:
-        """Have a volume told that a node has closed it, which knows nothing of that."""
-        node, forged = self.lab.node(3), "/run/forged.toml"
-        real = node.read("/etc/synnefo-light/snf-store.toml").decode()
-        node.write(forged, f'node = "{self.lab.node(number).name}"\n{real}'.encode())
-        self.script(3, "close", self.volume(name).name, SNF_STORE_CONFIG=forged)
-        for device in self.devices(name):  # nodes of a lab share a kernel, so that has shut the other's device, too
-            node.run(["blockdev", "--setrw", device])
+    def forget_writers(self, name: str) -> None:
+        """Have a volume's record say that no node writes and that none is to be fenced."""
+        self.master.run(["python3", "-c", FORGET, self.volume(name).name])
 
     def script(self, number: int, script: str, volume: str, **more: str) -> None:
         """Call a script of the provider on a node, as Ganeti does."""
@@ -170,12 +176,6 @@ class Site:
     def sizes_seen(self, name: str) -> list[int]:
         """Bytes of each disk as the guest has it, in the order of QEMU's devices."""
         return [b["inserted"]["image"]["virtual-size"] for b in self.query(name, "query-block") if "inserted" in b]
-
-    def devices(self, name: str) -> list[str]:
-        """Loop devices of any node on an instance's first volume, asked of losetup."""
-        shown = self.master.run(["losetup", "--list", "--noheadings", "--output=NAME,BACK-FILE"]).text.splitlines()
-        volume = self.volume(name).name
-        return [line.split()[0] for line in shown if f"/volumes/{volume}/" in line]
 
 
 def counting_image(folder: Path) -> Path:

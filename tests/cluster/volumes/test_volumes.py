@@ -49,12 +49,13 @@ def test_a_node_that_is_taken_over_from_writes_no_more_though_it_lives(site: Sit
         assert name in site.guests(2), "the first guest is not there any more, so nothing was shown"
 
 
+@pytest.mark.parametrize("site", ["directory"], indirect=True)
 def test_without_the_fence_such_a_node_does_write(site: Site, name: str) -> None:
-    """The control of the test before: the volume is made to believe that the node had closed it."""
+    """The control of the test before: nobody knows that there is a node to be fenced."""
     site.add(name, node=2)
     site.wait_for_writes(name)
     with site.dead_to_ganeti(2):
-        site.close_in_the_name_of(2, name)
+        site.forget_writers(name)
         site.gnt(f"gnt-instance failover -f -n {site.lab.node(3).name} {name}", timeout_s=400)
         with pytest.raises(AssertionError, match="was written by a guest whose successor had written before"):
             site.wait_for_writes(name, count=SIZE_MIB * MIB // SECTOR)  # more than there are: until it is seen
@@ -100,7 +101,7 @@ def test_a_running_instance_is_exported_and_comes_back(site: Site, name: str) ->
     site.wait_for_writes(name, more_than=row)
     site.remove(name)
     words = site.add_words(2).replace("gnt-instance add", f"gnt-backup import --src-node={target} --src-dir={name}")
-    site.gnt(f"{words} --disk 0:{site.disk()} {name}".replace("-o noop", "-o snf-image+default"), timeout_s=400)
+    site.gnt(f"{words} --disk 0:{site.disk()} {name}".replace("-o noop ", ""), timeout_s=400)
     assert site.row(name).written >= row.written
     site.gnt(f"gnt-backup remove {name}")
 
