@@ -12,6 +12,19 @@ from tests.cluster.volumes import site as sites
 from tests.cluster.volumes.quiet_linux import make_initrd
 from tests.cluster.volumes.site import Site
 
+#: On Ceph the others are for `./lab test volumes`.
+SHORT_ON_CEPH = (
+    "test_no_write_is_lost_by_migration_growth_and_a_power_cut",
+    "test_a_disk_that_is_a_clone_of_its_image_is_customised_and_not_copied",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        engine = getattr(getattr(item, "callspec", None), "params", {}).get("site")
+        if engine == "rados" and getattr(item, "originalname", "") not in SHORT_ON_CEPH:
+            item.add_marker(pytest.mark.long)
+
 
 @pytest.fixture(scope="session", params=["directory", "rados"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:

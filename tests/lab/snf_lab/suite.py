@@ -7,6 +7,8 @@
                the real helper VM                                        in node 1
     cluster    tests/cluster: real Ganeti, VMs that boot                 driven from this machine
     trixie     the demo on Debian 13                                     in a lab of its own
+    volumes    only when named: all tests of volumes on three nodes,
+               on a shared directory and on Ceph (20 minutes)
 
 Each stage is one or more programs; the first that fails ends the run. Nothing may be skipped (SNF_NO_SKIP): a skip
 would hide that a machine cannot show what the suite is there to show.
@@ -54,7 +56,8 @@ IN_NODE = {
     "real tests": ("tests/real", *APART, f"--ignore={IMAGE_BUILD}"),
     "attacks": ("tests/attack", *(f"--ignore={path}" for path in APART)),
 }
-CLUSTER = "tests/cluster"
+CLUSTER = ("tests/cluster", "-m", "not long")
+VOLUMES = ("tests/cluster/volumes",)
 #: The helper VM has one processor, so two tests at a time take half of the time; tests/conftest.py keeps some apart.
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup", "--durations=0", "--durations-min=2")
 

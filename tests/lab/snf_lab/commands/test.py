@@ -12,22 +12,26 @@ from snf_lab.lab import Lab
 from snf_lab.suite import Counts
 
 STAGES = ("lint", "pure", "packages", "node", "cluster", "trixie")
+#: Not run unless named.
+LONG = ("volumes",)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"only these: {', '.join(STAGES)} (all)")
+    parser.add_argument(
+        "stages", nargs="*", metavar="STAGE", help=f"only these: {', '.join(STAGES)} (all), or {LONG[0]}"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the lab up afterwards")
 
 
 def run(arguments: argparse.Namespace, lab: Lab) -> int:
     stages: Sequence[str] = arguments.stages or STAGES
-    unknown = [stage for stage in stages if stage not in STAGES]
+    unknown = [stage for stage in stages if stage not in RUNNERS]
     if unknown:
-        lab.progress.say(f"stage {unknown[0]!r} is unknown; the stages are {', '.join(STAGES)}")
+        lab.progress.say(f"stage {unknown[0]!r} is unknown; the stages are {', '.join(RUNNERS)}")
         return 64
     counts = Counts()
     try:
-        for stage in (stage for stage in STAGES if stage in stages):
+        for stage in (stage for stage in RUNNERS if stage in stages):
             counts += RUNNERS[stage](lab)
     finally:
         if not arguments.keep:
@@ -77,15 +81,26 @@ def node(lab: Lab) -> Counts:
 
 def cluster(lab: Lab) -> Counts:
     lab.ensure_up(nodes=1, release="bookworm")
+    return _drive(lab, suite.CLUSTER, title="cluster tests", timeout_s=2400)
+
+
+def volumes(lab: Lab) -> Counts:
+    lab.ensure_up(nodes=3)
+    return _drive(lab, suite.VOLUMES, title="volumes on both engines", timeout_s=5400)
+
+
+def _drive(lab: Lab, what: Sequence[str], *, title: str, timeout_s: float) -> Counts:
+    """Tests that run on this machine and give a lab's nodes their orders."""
+    prepare(lab)
     venv = suite.ensure_venv(lab.state, progress=lab.progress, log=logs(lab) / "venv.log")
-    log = logs(lab) / "cluster-tests.log"
+    log = logs(lab) / f"{title.replace(' ', '-')}.log"
     return suite.run_pytest(
         [venv / "bin" / "python"],
-        [suite.CLUSTER],
-        title="cluster tests",
+        [*what, "--durations=0", "--durations-min=2"],
+        title=title,
         progress=lab.progress,
         log=log,
-        timeout_s=1500,
+        timeout_s=timeout_s,
         env={"SNF_LAB_STATE": str(lab.state.path)},
     )
 
@@ -111,7 +126,10 @@ def prepare(lab: Lab) -> None:
     host_packages.ensure_installed(suite.TEST_PACKAGES, log=logs(lab) / "host-packages.log", progress=lab.progress)
 
 
-RUNNERS = {"lint": lint, "pure": pure, "packages": packages, "node": node, "cluster": cluster, "trixie": trixie}
+RUNNERS = {
+    **{"lint": lint, "pure": pure, "packages": packages, "node": node, "cluster": cluster, "trixie": trixie},
+    "volumes": volumes,
+}
 
 COMMAND = Command(
     name="test",
