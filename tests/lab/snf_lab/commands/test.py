@@ -17,9 +17,8 @@ LONG = ("volumes",)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", help=f"only these: {', '.join(STAGES)} (all), or {LONG[0]}"
-    )
+    known = f"only these: {', '.join(STAGES)} (all), or {', '.join(LONG)}"
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=known)
     parser.add_argument("--keep", action="store_true", help="leave the lab up afterwards")
 
 
@@ -85,7 +84,8 @@ def cluster(lab: Lab) -> Counts:
 
 
 def volumes(lab: Lab) -> Counts:
-    lab.ensure_up(nodes=3)
+    """In the lab that is there, whatever its release; else on Debian 12."""
+    lab.ensure_up(nodes=3, release=lab.config.release if lab.config else "bookworm")
     return _drive(lab, suite.VOLUMES, title="volumes on both engines", timeout_s=5400)
 
 
