@@ -12,7 +12,8 @@ from typing import Final
 from snf_image_host.copy import Copied, copy
 from snf_image_host.sources import CHUNK
 from snf_image_host.sources.local import OpenFile
-from snf_image_host.target import open_target
+from snf_image_host.target import Target, open_target
+from snf_image_host.userspace import RbdAddress, UserspaceTarget, open_address, parse_address
 from synnefo_light.errors import EnvironmentFault, PeerError, ProtocolError, UserError
 from synnefo_light.units import MIB, mib_at_least
 
@@ -23,32 +24,35 @@ _ZEROS: Final = bytes(CHUNK)
 class Transfer:
     """What Ganeti says about one run of export or import, which is about one disk."""
 
-    path: Path
+    disk: Path | RbdAddress
     index: int
     size_fd: int | None
 
 
 def parse_transfer(environ: Mapping[str, str], *, prefix: str) -> Transfer:
-    """`prefix` is EXPORT or IMPORT. Raises ProtocolError."""
+    """`prefix` is EXPORT or IMPORT. A path is taken before an address. Raises ProtocolError, EnvironmentFault."""
     path, index = environ.get(f"{prefix}_DEVICE", ""), environ.get(f"{prefix}_INDEX", "0")
     size_fd = environ.get("EXP_SIZE_FD", "")
-    if not path.startswith("/"):
+    uri = environ.get(f"{prefix}_DISK_URI", "")
+    if not path.startswith("/") and (path or not uri):
         raise ProtocolError(f"Ganeti passed {prefix}_DEVICE={path[:200]!r}, which is not an absolute path")
     if not (index.isascii() and index.isdigit() and len(index) < 4):
         raise ProtocolError(f"Ganeti passed {prefix}_INDEX={index[:40]!r}, which is not a number")
     if size_fd and not (size_fd.isascii() and size_fd.isdigit() and len(size_fd) < 8):
         raise ProtocolError(f"Ganeti passed EXP_SIZE_FD={size_fd[:40]!r}, which is not a descriptor")
-    return Transfer(path=Path(path), index=int(index), size_fd=int(size_fd) if size_fd else None)
+    return Transfer(
+        disk=Path(path) if path else parse_address(uri), index=int(index), size_fd=int(size_fd) if size_fd else None
+    )
 
 
 def export_disk(transfer: Transfer, *, out: int = 1) -> int:
     """Write all bytes of the disk to `out`; returns how many. Raises EnvironmentFault, PeerError."""
-    with open_target(transfer.path, size=None, readonly=True) as disk:
+    with _opened(transfer.disk, readonly=True) as disk:
         if transfer.size_fd is not None:
             with contextlib.suppress(OSError), os.fdopen(transfer.size_fd, "w", closefd=False) as told:
                 told.write(str(mib_at_least(disk.size)))
         position = 0
-        for offset, data in OpenFile(fd=disk.fd, name=str(transfer.path), size=disk.size).chunks():
+        for offset, data in _chunks(disk):
             _zeros(out, offset - position)
             _send(out, data)
             position = offset + len(data)
@@ -61,7 +65,7 @@ def import_disk(transfer: Transfer, *, source: int = 0) -> Copied:
 
     A failure wipes the disk's ends. Raises UserError when there is more than fits, EnvironmentFault.
     """
-    with open_target(transfer.path, size=None) as target, contextlib.ExitStack() as undo:
+    with _opened(transfer.disk) as target, contextlib.ExitStack() as undo:
         undo.callback(target.wipe_ends)
         copied = copy(_received(source, target.size), size=target.size, target=target)
         if not copied.received:
@@ -69,6 +73,20 @@ def import_disk(transfer: Transfer, *, source: int = 0) -> Copied:
         target.sync()
         undo.pop_all()
         return copied
+
+
+def _opened(
+    disk: Path | RbdAddress, *, readonly: bool = False
+) -> contextlib.AbstractContextManager[Target | UserspaceTarget]:
+    if isinstance(disk, RbdAddress):
+        return open_address(disk, size=None, readonly=readonly)
+    return open_target(disk, size=None, readonly=readonly)
+
+
+def _chunks(disk: Target | UserspaceTarget) -> Iterator[tuple[int, memoryview]]:
+    if isinstance(disk, UserspaceTarget):
+        return disk.chunks()
+    return OpenFile(fd=disk.fd, name=str(disk.path), size=disk.size).chunks()
 
 
 def _received(source: int, limit: int) -> Iterator[tuple[int, memoryview]]:

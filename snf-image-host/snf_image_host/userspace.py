@@ -109,6 +109,13 @@ class UserspaceTarget:
         """A descriptor of one more connection, for the helper's QEMU; the caller closes it."""
         return _connected(self.socket_path, self.serving).detach()
 
+    def chunks(self) -> Iterator[tuple[int, memoryview]]:
+        """All of it in order. Raises EnvironmentFault."""
+        for offset in range(0, self.size, CHUNK):
+            with self._doing(f"reading {self.path} at byte {offset}"):
+                data = self.handle.pread(min(CHUNK, self.size - offset), offset)
+            yield offset, memoryview(data)
+
     def write(self, data: memoryview, offset: int) -> None:
         """All of `data` at `offset`. Raises EnvironmentFault, for one when the cluster is full."""
         while data:

@@ -146,7 +146,10 @@ class Site:
         """What is in an instance's first disk, read past everything of ours."""
         volume = self.volume(name).name
         if self.storage == "rados":
-            return self.lab.ceph.run(["rbd", "export", "--no-progress", f"volumes/{volume}", "-"]).stdout
+            copy = self.lab.state.run / "volume"
+            copy.unlink(missing_ok=True)
+            self.lab.ceph.run(["rbd", "export", "--no-progress", f"volumes/{volume}", copy])
+            return copy.read_bytes()
         return (self.lab.state.volumes / "volumes" / volume / "disk").read_bytes()
 
     def row(self, name: str) -> Row:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from snf_image_host import userspace
+from snf_image_host.transfer import export_disk, import_disk, parse_transfer
 from snf_image_host.userspace import open_address, parse_address
 from snf_lab.ceph import Ceph
 
@@ -128,6 +129,21 @@ def test_a_ceph_that_does_not_answer_is_told_in_time(
 
 
 @pytest.mark.vm
+def test_such_a_disk_is_exported_and_imported(rados: RadosSite, image: str, tmp_path: Path) -> None:
+    """By the variables that Ganeti passes when a disk has no path."""
+    wanted = os.urandom(MIB) + bytes(SIZE - 2 * MIB) + os.urandom(MIB)
+    (tmp_path / "dump").write_bytes(wanted)
+    env = {"IMPORT_DISK_URI": rados.qemu_uri(image), "IMPORT_INDEX": "0"}
+    with open(tmp_path / "dump", "rb") as dump:
+        import_disk(parse_transfer(env, prefix="IMPORT"), source=dump.fileno())
+    assert rados.read(image, count=SIZE) == wanted
+    env = {"EXPORT_DISK_URI": rados.qemu_uri(image), "EXPORT_INDEX": "0"}
+    with open(tmp_path / "back", "wb") as back:
+        assert export_disk(parse_transfer(env, prefix="EXPORT"), out=back.fileno()) == SIZE
+    assert (tmp_path / "back").read_bytes() == wanted
+    assert "watcher=" not in users(rados.ceph, image)
+
+
 def test_an_instance_is_deployed_onto_a_disk_that_is_only_an_address(rados: RadosSite, tmp_path: Path) -> None:
     helper = real_helper()
     if helper is None:
