@@ -101,7 +101,8 @@ def test_a_running_instance_is_exported_and_comes_back(site: Site, name: str) ->
     site.wait_for_writes(name, more_than=row)
     site.remove(name)
     words = site.add_words(2).replace("gnt-instance add", f"gnt-backup import --src-node={target} --src-dir={name}")
-    site.gnt(f"{words} --disk 0:{site.disk()} {name}".replace("-o noop ", ""), timeout_s=400)
+    words = words.replace("-o noop ", "").replace(" --no-start", "")
+    site.gnt(f"{words} --disk 0:{site.disk()} {name}", timeout_s=400)
     assert site.row(name).written >= row.written
     site.gnt(f"gnt-backup remove {name}")
 
