@@ -20,6 +20,8 @@ from synnefo_light.units import MiB
 
 OS_API_VERSION: Final = 20
 COUNT_LIMIT: Final = 32
+#: A link to the files of the version that the node runs.
+SHARE: Final = Path("/etc/ganeti/share")
 
 _INSTANCE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -67,6 +69,14 @@ class OsEnv:
     nics: tuple[OsNic, ...]
     parameters: Mapping[str, str]  # OSP_*, names in lower case
     debug: int
+
+
+def parse_version(target: str) -> tuple[int, int]:
+    """Ganeti's version from where Debian's /etc/ganeti/share leads, as /usr/share/ganeti/3.0. Raises ProtocolError."""
+    found = re.fullmatch(r"(?:.*/)?([0-9]{1,3})\.([0-9]{1,3})", target)
+    if not found:
+        raise ProtocolError(f"{SHARE} leads to {target[:200]!r}, which names no version of Ganeti")
+    return int(found[1]), int(found[2])
 
 
 def os_parameters(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -11,7 +12,7 @@ from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
 from snf_extstorage.volume import NotFound, Origin, Volumes
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import CreateEnv, SnapshotEnv
+from synnefo_light.ganeti import SHARE, CreateEnv, SnapshotEnv, parse_version
 from synnefo_light.units import bytes_of
 
 PARAMETERS: Final = (
@@ -21,12 +22,18 @@ PARAMETERS: Final = (
 
 
 class Archipelago(VolumeProvider):
-    """`watch` is called when space was taken."""
+    """`watch` is called when space was taken; `userspace`: whether Ganeti can hand QEMU what `attach` says of a disk."""
 
     def __init__(
-        self, volumes: Volumes, find_origin: Callable[[str], Origin], watch: Callable[[], object] = lambda: None
+        self,
+        volumes: Volumes,
+        find_origin: Callable[[str], Origin],
+        watch: Callable[[], object] = lambda: None,
+        *,
+        userspace: bool = True,
     ) -> None:
         super().__init__(volumes)
+        self._userspace = userspace
         self._find_origin = find_origin
         self._watch = watch
 
@@ -34,6 +41,11 @@ class Archipelago(VolumeProvider):
         origin, adopt = env.params.get("origin"), env.params.get("adopt")
         if origin and adopt:
             raise UserError(f"volume {env.volume} is to have an origin and to adopt {adopt}; give one of the two")
+        if env.access == "userspace" and not self._userspace:
+            raise UserError(
+                f"volume {env.volume} is to have access=userspace, but this Ganeti hands no plain file to QEMU; "
+                "leave access out, which is kernelspace"
+            )
         if origin:
             self._clone(origin, env)
         elif adopt:
@@ -69,4 +81,13 @@ def provider(params: Mapping[str, str]) -> Archipelago:
 
         return find_origin(open_catalog(settings, volumes), text, engine=settings.engine)
 
-    return Archipelago(volumes, find, lambda: watch_level(settings, volumes))
+    userspace = settings.engine == "rados" or not _hands_out_devices_only()
+    return Archipelago(volumes, find, lambda: watch_level(settings, volumes), userspace=userspace)
+
+
+def _hands_out_devices_only() -> bool:
+    """Ganeti 3.1 takes addresses of RBD and Gluster and refuses a file's when the instance starts (seen)."""
+    try:
+        return parse_version(os.readlink(SHARE)) >= (3, 1)
+    except OSError:  # not Debian's Ganeti: nothing is known
+        return False

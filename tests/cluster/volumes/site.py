@@ -54,6 +54,16 @@ class Site:
         self.storage = storage
         self.master = lab.master
 
+    @property
+    def release(self) -> str:
+        assert self.lab.config is not None
+        return self.lab.config.release
+
+    @property
+    def opens_files(self) -> bool:
+        """Whether Ganeti hands QEMU what a disk with access=userspace is: a file not since 3.1, which adds devices."""
+        return self.storage == "rados" or self.release == "bookworm"
+
     # --- Ganeti
 
     def gnt(self, command: str, *, ok: tuple[int, ...] = (0,), timeout_s: float = 300) -> Completed:
@@ -66,6 +76,8 @@ class Site:
         given = {"size": f"{SIZE_MIB}m", "provider": "archipelago", **options}
         if self.storage == "rados":
             given.setdefault("access", "userspace")
+        if not self.opens_files:
+            given.pop("access", None)
         return ",".join(f"{key}={value}" for key, value in given.items())
 
     def add(self, name: str, *, node: int = 1, start: bool = True, os: str = "noop", **options: str) -> None:

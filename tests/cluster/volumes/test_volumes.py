@@ -91,6 +91,8 @@ def test_a_disk_that_is_lost_is_made_anew_and_one_that_is_there_is_kept(site: Si
 
 def test_a_running_instance_is_exported_and_comes_back(site: Site, name: str) -> None:
     """Through Ganeti's snapshot of a volume, and our OS's scripts."""
+    if site.release == "trixie":
+        pytest.xfail("socat 1.8 refuses the certificate of Ganeti 3.1.0~rc2: its name is not the node's")
     nothing = """-O 'img_id=null,img_format=diskdump,img_properties={"EXCLUDE_ALL_TASKS":"yes"}'"""
     site.add(name, node=1, os=f"snf-image+default {nothing}")
     row = site.wait_for_writes(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import cast
 
@@ -9,6 +10,7 @@ import pytest
 from snf_extstorage.archipelago import Archipelago
 from snf_extstorage.volume import FromBase, FromSnapshot, NotFound, Origin, SnapshotName, Volumes
 
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import CreateEnv, VolumeName
 from synnefo_light.store.identity import MapId
 from synnefo_light.units import MiB
@@ -48,3 +50,13 @@ def test_a_snapshot_that_is_lost_is_told() -> None:
     with pytest.raises(NotFound, match="no snapshot golden-1"):
         provider(volumes, SNAPSHOT, SNAPSHOT).create(ENV)
     assert volumes.asked == [SNAPSHOT]
+
+
+def test_a_file_that_ganeti_cannot_hand_to_qemu_is_refused_before_anything_is_made() -> None:
+    volumes = OnlyBases()
+    ours = Archipelago(cast("Volumes", volumes), lambda text: BASE, userspace=False)
+    with pytest.raises(UserError, match="leave access out, which is kernelspace"):
+        ours.create(dataclasses.replace(ENV, access="userspace"))
+    assert volumes.asked == []
+    ours.create(ENV)
+    assert volumes.asked == [BASE]

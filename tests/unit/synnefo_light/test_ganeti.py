@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from synnefo_light.errors import ProtocolError
-from synnefo_light.ganeti import parse_os_env
+from synnefo_light.ganeti import parse_os_env, parse_version
 
 DATA = Path(__file__).parents[2] / "data" / "ganeti"
 
@@ -60,3 +60,9 @@ def test_a_uri_only_disk_has_no_path() -> None:
     changed = {k: v for k, v in environ().items() if k != "DISK_0_PATH"} | {"DISK_0_URI": "rbd:a/b"}
     (disk,) = parse_os_env(changed).disks
     assert (disk.path, disk.uri) == (None, "rbd:a/b")
+
+
+def test_the_version_is_where_the_share_leads() -> None:
+    assert parse_version("/usr/share/ganeti/3.0") == (3, 0) < parse_version("3.10")
+    with pytest.raises(ProtocolError, match="names no version"):
+        parse_version("/usr/share/ganeti/default")
