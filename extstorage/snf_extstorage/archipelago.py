@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -22,7 +21,7 @@ PARAMETERS: Final = (
 
 
 class Archipelago(VolumeProvider):
-    """`watch` is called when space was taken; `userspace`: whether Ganeti can hand QEMU what `attach` says of a disk."""
+    """`watch` is called when space was taken; `userspace`: whether Ganeti can hand QEMU the address of a disk."""
 
     def __init__(
         self,
@@ -88,6 +87,6 @@ def provider(params: Mapping[str, str]) -> Archipelago:
 def _hands_out_devices_only() -> bool:
     """Ganeti 3.1 takes addresses of RBD and Gluster and refuses a file's when the instance starts (seen)."""
     try:
-        return parse_version(os.readlink(SHARE)) >= (3, 1)
+        return parse_version(str(SHARE.readlink())) >= (3, 1)
     except OSError:  # not Debian's Ganeti: nothing is known
         return False
