@@ -26,6 +26,7 @@ from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
 from snf_image_host.values import INLINE, SIGNATURE_LIMIT
 from snf_image_host.vm import HelperImage
+from synnefo_light.encodings import encoding_of
 from synnefo_light.errors import EnvironmentFault, Error, PeerError, ProtocolError, UserError
 from synnefo_light.files import read_bounded
 from synnefo_light.ganeti import OsDisk, OsEnv
@@ -53,10 +54,14 @@ class Conversion:
 def parse_conversion(wanted: Conversion, settings: Settings, helper: HelperImage) -> tuple[Parameters, Settings]:
     """As a deployment's parameters, with the settings under which a file of any folder is an image. Raises UserError.
 
-    An address is one as img_id and img_signature take it; anything else is a path.
+    An address is one as img_id and img_signature take it; anything else is a path, whose own end tells the encoding
+    where it is not given, wherever links lead.
     """
-    img_id = wanted.source
+    img_id, source_format, compression = wanted.source, wanted.format, wanted.compression
     if not is_address(wanted.source):
+        # A link's own name is what a person reads; what it leads to may be called anything.
+        by_name = encoding_of(Path(wanted.source).name)
+        source_format, compression = source_format or by_name[0].value, compression or by_name[1].value
         path = Path(wanted.source).resolve()
         img_id, settings = f"local://{path.name}", replace(settings, image_dir=path.parent)
     elif wanted.source.lower().startswith(("local:", "file:", "store:", "pithosmap:")):
@@ -67,8 +72,8 @@ def parse_conversion(wanted: Conversion, settings: Settings, helper: HelperImage
         "img_id": img_id,
         "img_format": "diskdump",
         "img_properties": UNTOUCHED,
-        "img_source_format": wanted.format,
-        "img_compression": wanted.compression,
+        "img_source_format": source_format,
+        "img_compression": compression,
         "img_checksum": wanted.checksum,
         "img_signature": _signature(wanted.signature),
     }

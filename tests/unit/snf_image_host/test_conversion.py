@@ -35,6 +35,24 @@ def test_a_path_is_an_image_of_its_own_folder_and_nothing_in_it_is_changed(tmp_p
     assert (linked.source, linked.source_format) == (LocalImage(name="real.img"), SourceFormat.VDI)
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "encoding"),
+    [
+        ("debian.qcow2", "v1.img", (SourceFormat.QCOW2, Compression.NONE)),
+        ("debian.raw.xz", "v1", (SourceFormat.RAW, Compression.XZ)),
+        ("debian.raw", "v1.qcow2", (SourceFormat.RAW, Compression.NONE)),
+        ("debian", "v1.gz", (SourceFormat.RAW, Compression.NONE)),
+    ],
+)
+def test_a_links_own_name_tells_the_encoding(
+    tmp_path: Path, link: str, target: str, encoding: tuple[SourceFormat, Compression]
+) -> None:
+    (tmp_path / link).symlink_to(target)
+    parameters, _ = parse_conversion(conversion(str(tmp_path / link)), Settings(), HELPER)
+    assert parameters.source == LocalImage(name=target)
+    assert (parameters.source_format, parameters.compression) == encoding
+
+
 def test_an_address_is_one_as_a_deployments(tmp_path: Path) -> None:
     (tmp_path / "x.sig").write_bytes(b"signature")
     given = {"checksum": f"sha256:{HASH}", "signature": str(tmp_path / "x.sig"), "compression": "zstd"}
