@@ -36,7 +36,7 @@ from snf_image_host.params import Parameters
 from snf_image_host.plan import PlannedDisk, check_size, needs_helper, plan_disks, plan_manifest, plan_rename
 from snf_image_host.reporter import Reporter
 from snf_image_host.settings import Settings
-from snf_image_host.sources import NoImage, OpenImage, StoreImage
+from snf_image_host.sources import NoImage, OpenImage
 from snf_image_host.sources.store import Way, compare, plan_way, reset
 from snf_image_host.target import DiskTarget, Target, open_target
 from snf_image_host.userspace import EXPORT, RbdAddress, UserspaceTarget, open_address
@@ -212,17 +212,17 @@ def _open_disk(disk: PlannedDisk) -> contextlib.AbstractContextManager[Target | 
 
 def _way(env: OsEnv, parameters: Parameters, settings: Settings) -> Way | None:
     """For an image of the store, whether disk 0 is a clone of it by now. Raises Error."""
-    if not isinstance(parameters.source, StoreImage) or parameters.stored is None:
+    if parameters.stored is None:
         return None
     uuid = env.disks[0].uuid if env.disks else ""
-    found = compare(parameters.source, uuid, settings) if is_uuid(uuid) else None
+    found = compare(parameters.stored, uuid, settings) if is_uuid(uuid) else None
     return plan_way(parameters.stored, found, reinstall=env.reinstall)
 
 
 def _begin_anew(way: Way, parameters: Parameters, settings: Settings) -> None:
     """The clone that disk 0 is to be, if it was written to. Raises Error; then it may be a mixture."""
-    if way.reset and way.volume is not None and isinstance(parameters.source, StoreImage):
-        reset(parameters.source, way.volume, settings)
+    if way.reset and way.volume is not None and parameters.stored is not None:
+        reset(parameters.stored, way.volume, settings)
 
 
 def _tell(way: Way, reporter: Reporter, *, reinstall: bool) -> None:

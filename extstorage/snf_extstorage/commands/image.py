@@ -21,6 +21,7 @@ from synnefo_light.errors import UserError
 from synnefo_light.manifest import Compression, SourceFormat
 from synnefo_light.records import dump_json, plain
 from synnefo_light.store import pins
+from synnefo_light.store.errors import Conflict
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.names import Named
@@ -111,10 +112,13 @@ def _export(catalog: Catalog, text: str, path: Path, *, ranges: bool, out: Out) 
     if ranges and (str(path) != "-" or sys.stdout.isatty()):
         raise UserError("--ranges goes to standard output, as -, and to a program; without it, name a file")
     store = catalog.store
-    name = find_named(store, text).name
+    found = find_named(store, text)
+    name = found.name
     catalog.commit(name)
     with pins.hold(store, owner=f"export {name}", names=[name], ttl_s=WORK_S) as held:
         content = open_map(store, MapId(held.pin.maps[0]))
+        if found.entry.map not in (None, content.id):
+            raise Conflict(f"{name} was replaced while it was being exported; ask again")
         if ranges:
             exporting.write_ranges(store, content, sys.stdout.buffer.write)
             sys.stdout.buffer.flush()

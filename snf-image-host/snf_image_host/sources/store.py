@@ -5,6 +5,9 @@
     reset      make it one again, for a reinstall, where the storage can                 reset
     export     its data, each block compared with its hash over there                    open_stored
 
+Once `show` has told the image's map, the others name that: a name that is removed and given again in between cannot put
+other content onto the disk.
+
 Disk 0 is known over there by DISK_0_UUID, which Ganeti told the provider when the disk was made. Nothing is believed of
 how it was made: what counts is whether it reads as the image now.
 """
@@ -30,6 +33,7 @@ PACKAGE: Final = "snf-extstorage"
 ANSWER_LIMIT: Final = 1 << 20
 #: More than the longest that Ceph is waited for over there.
 ASK_S: Final = 300.0
+_MAP: Final = re.compile(r"[0-9a-f]{64}")
 _RANGE: Final = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")
 
 T = TypeVar("T")
@@ -54,6 +58,13 @@ class StoredImage:
     def __post_init__(self) -> None:
         if not 0 < self.size < 1 << 60:
             raise ValueError(f"size {self.size} is none that a disk has")
+        if self.map is not None and not _MAP.fullmatch(self.map):
+            raise ValueError(f"map {self.map!r} is none")
+
+    @property
+    def content(self) -> str:
+        """What it is asked for by: its map, whatever becomes of the name. A snapshot without one has only the name."""
+        return f"map:{self.map}" if self.map is not None else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +90,19 @@ def find_stored(image: StoreImage, settings: Settings, *, runner: Runner = run) 
     """Raises UserError when there is no such image, EnvironmentFault without a store on this node."""
     words = [settings.snf_store, "image", "show", "--json", "--", image.reference]
     done = rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, runner=runner)
-    return _parsed(done.stdout, StoredImage, image)
+    return _parsed(done.stdout, StoredImage, image.reference)
 
 
-def compare(image: StoreImage, uuid: str, settings: Settings, *, runner: Runner = run) -> Comparison:
+def compare(image: StoredImage, uuid: str, settings: Settings, *, runner: Runner = run) -> Comparison:
     """How the volume that Ganeti knows as `uuid` differs from the image. Raises Error."""
-    words = [settings.snf_store, "volume", "compare", "--json", "--", uuid, image.reference]
+    words = [settings.snf_store, "volume", "compare", "--json", "--", uuid, image.content]
     done = rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, ok=(0, 1), runner=runner)
-    return _parsed(done.stdout, Comparison, image)
+    return _parsed(done.stdout, Comparison, image.name)
 
 
-def reset(image: StoreImage, volume: str, settings: Settings, *, runner: Runner = run) -> None:
+def reset(image: StoredImage, volume: str, settings: Settings, *, runner: Runner = run) -> None:
     """Make the volume a clone of the image again: what it holds is gone. Raises Error; then it may be a mixture."""
-    words = [settings.snf_store, "volume", "reset", "--", volume, image.reference]
+    words = [settings.snf_store, "volume", "reset", "--", volume, image.content]
     rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, runner=runner)
 
 
@@ -164,7 +175,7 @@ class OpenStored:
 @contextlib.contextmanager
 def open_stored(image: StoredImage, settings: Settings) -> Iterator[OpenStored]:
     """The image ready to be read, as long as the context is. Raises Error."""
-    words = [settings.snf_store, "image", "export", "--ranges", "--", image.name, "-"]
+    words = [settings.snf_store, "image", "export", "--ranges", "--", image.content, "-"]
     try:
         with read_from(words, timeout_s=float(settings.http_limit_s)) as reading:
             yield OpenStored(name=image.name, size=image.size, reading=reading)
@@ -172,8 +183,8 @@ def open_stored(image: StoredImage, settings: Settings) -> Iterator[OpenStored]:
         raise rooms.absent(e, PACKAGE) from e
 
 
-def _parsed(raw: bytes, into: type[T], image: StoreImage) -> T:
+def _parsed(raw: bytes, into: type[T], image: str) -> T:
     try:
         return parse_json(raw, into, limit=ANSWER_LIMIT)
     except RecordError as e:
-        raise PeerError(f"what snf-store says of {escape(image.reference, limit=200)} cannot be used: {e}") from None
+        raise PeerError(f"what snf-store says of {escape(image, limit=200)} cannot be used: {e}") from None

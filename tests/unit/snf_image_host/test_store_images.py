@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,15 @@ from snf_image_host.params import ParameterError, Parameters, parse_parameters
 from snf_image_host.plan import check_parameters
 from snf_image_host.settings import Settings
 from snf_image_host.sources import LocalImage, StoreImage, file_name, parse_fetchable, parse_img_id
-from snf_image_host.sources.store import Comparison, StoredImage, compare, find_stored, plan_way, reset
+from snf_image_host.sources.store import (
+    Comparison,
+    StoredImage,
+    compare,
+    find_stored,
+    open_stored,
+    plan_way,
+    reset,
+)
 from snf_image_host.vm import HelperImage
 
 from synnefo_light.errors import EnvironmentFault, PeerError, ToolError, UserError
@@ -86,10 +96,10 @@ def test_both_rooms_agree_on_what_the_store_says() -> None:
     assert stored().properties == FACTS.properties
     told = Told(image="debian-12", volume="x.ext.disk0", changed=None, resets=True)
     runner = FakeRunner(Answer(returncode=1, stdout=dump_json(told)))
-    assert compare(IMAGE, "u", Settings(snf_store="/s"), runner=runner) == Comparison(
+    assert compare(stored(), "u", Settings(snf_store="/s"), runner=runner) == Comparison(
         image="debian-12", volume="x.ext.disk0", changed=None, resets=True
     )
-    assert runner.calls[0].argv == ("/s", "volume", "compare", "--json", "--", "u", "debian-12")
+    assert runner.calls[0].argv == ("/s", "volume", "compare", "--json", "--", "u", f"map:{HASH}")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,7 @@ def test_both_rooms_agree_on_what_the_store_says() -> None:
         (Answer(returncode=70, stderr=b"snf-store: a fault"), PeerError, "snf-store ended with 70: a fault"),
         (Answer(returncode=-9), PeerError, "snf-store ended with -9"),
         (Answer(stdout=b"{}"), PeerError, "what snf-store says of debian-12 cannot be used"),
+        (Answer(stdout=dump_json(replace(FACTS, map="x"))), PeerError, "map 'x' is none"),
         (Answer(stdout=dump_json(replace(FACTS, size=0))), PeerError, "size 0 is none that a disk has"),
         (Answer(stdout=dump_json(FACTS).replace(b'"kind"', b'"sort"')), PeerError, "sort: this key is not known"),
         (Answer(stdout=b" " * (2 << 20)), PeerError, "at most 1048576 are accepted"),
@@ -155,8 +166,32 @@ def test_a_reinstall_makes_the_disk_a_clone_again_where_that_can_be() -> None:
     assert (found.volume, found.reset) == ("v", True)
     assert found.why == "disk 0 was written to and becomes a clone of debian-12 again: nothing is copied"
     runner = FakeRunner()
-    reset(IMAGE, "v", Settings(), runner=runner)
-    assert runner.calls[0].argv == ("snf-store", "volume", "reset", "--", "v", "debian-12")
+    reset(stored(), "v", Settings(), runner=runner)
+    assert runner.calls[0].argv == ("snf-store", "volume", "reset", "--", "v", f"map:{HASH}")
+
+
+@pytest.mark.parametrize(("map_id", "asked"), [(HASH, f"map:{HASH}"), (None, "debian-12")])
+def test_once_its_map_is_known_the_image_is_asked_for_by_that_and_not_by_its_name(
+    map_id: str | None, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name may be another image's by then; only a snapshot that is not in the store yet has nothing else."""
+    exported: list[Sequence[str]] = []
+
+    @contextlib.contextmanager
+    def read_from(words: Sequence[str], *, timeout_s: float) -> Iterator[None]:
+        exported.append(words)
+        yield
+
+    monkeypatch.setattr("snf_image_host.sources.store.read_from", read_from)
+    image = stored(map=map_id)
+    with open_stored(image, Settings()) as opened:
+        assert opened.name == "debian-12"
+    assert exported == [["snf-store", "image", "export", "--ranges", "--", asked, "-"]]
+    told = Told(image="debian-12", volume=None, changed=None, resets=True)
+    runner = FakeRunner(Answer(stdout=dump_json(told)))
+    compare(image, "u", Settings(), runner=runner)
+    reset(image, "v", Settings(), runner=runner)
+    assert [call.argv[-1] for call in runner.calls] == [asked, asked]
 
 
 def test_the_stores_properties_hold_where_nothing_else_is_given() -> None:
