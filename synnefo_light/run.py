@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -25,6 +26,8 @@ from synnefo_light.log import logger
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT = 16 << 20
+#: Before the words of a program that dies when the thread that started it does.
+_BOUND = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,34 @@ def run(
     is killed with its whole session. Raises ToolError when it cannot be started, is killed, runs out of time,
     or exits with a status that is not in `ok`.
     """
+    return _run([], argv, stdin, ok, timeout_s, env, cwd)
+
+
+def run_bound(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes | None = None,
+    ok: Collection[int] = (0,),
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Completed:
+    """As `run`, for what may take hours: the program, though not its children, is killed when we or this thread die."""
+    if shutil.which(argv[0], path=(env or {}).get("PATH", PATH)) is None:
+        raise ToolError([os.fspath(word) for word in argv], "was not found")
+    return _run(_BOUND, argv, stdin, ok, timeout_s, env, cwd)
+
+
+def _run(
+    under: list[str],
+    argv: Sequence[str | Path],
+    stdin: bytes | None,
+    ok: Collection[int],
+    timeout_s: float,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+) -> Completed:
+    """`under`: the words of a program that becomes this one; nobody is told of it."""
     words = [os.fspath(word) for word in argv]
     logger.debug("run %s", shlex.join(words))
     # Files instead of pipes: a grandchild that keeps a pipe open cannot hang us, and the limit is a matter of reading.
@@ -76,7 +107,7 @@ def run(
         if stdin is not None:
             given.write(stdin)
             given.seek(0)
-        process = _start(words, given if stdin is not None else subprocess.DEVNULL, out, err, env, cwd)
+        process = _start([*under, *words], given if stdin is not None else subprocess.DEVNULL, out, err, env, cwd)
         try:
             returncode = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -247,14 +278,14 @@ def serve(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = (), patience_
 
     It is killed when we or this thread die.
     """
-    words = ["setpriv", "--pdeathsig", "KILL", "--", *(os.fspath(word) for word in argv)]
+    words = [*_BOUND, *(os.fspath(word) for word in argv)]
     logger.debug("run %s", shlex.join(words))
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = _start(words, subprocess.DEVNULL, out, err, None, None, pass_fds)
 
         def check() -> None:
             if process.poll() is not None:
-                raise ToolError(words[4:], outcome(process.returncode), _tail(err))
+                raise ToolError(words[len(_BOUND) :], outcome(process.returncode), _tail(err))
 
         try:
             yield Serving(check, lambda: _kill_session(process))

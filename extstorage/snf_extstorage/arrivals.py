@@ -4,7 +4,8 @@
     all else: an address, another format,          `snf-image convert` ─► a file without a name ─►       the store
     a compression, a checksum, a signature         (its guards, its helper VM)
 
-This room never looks into an image; the file without a name is gone with this process, however it ends.
+This room never looks into an image. The file without a name, and whoever fills it, is gone with this process, however
+that ends.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from synnefo_light import rooms
 from synnefo_light.encodings import encoding_of
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.manifest import Compression, SourceFormat
-from synnefo_light.run import Runner, run
+from synnefo_light.run import Runner, run_bound
 from synnefo_light.units import GIB, Bytes
 
 #: snf-image has limits of its own for fetching and for converting; this one is for what stands still.
@@ -69,7 +70,7 @@ def plan_conversion(wanted: Wanted, output: Path, *, program: str = "snf-image")
 
 
 @contextlib.contextmanager
-def arrived(wanted: Wanted, settings: Settings, *, runner: Runner = run) -> Iterator[tuple[int, Bytes]]:
+def arrived(wanted: Wanted, settings: Settings, *, runner: Runner = run_bound) -> Iterator[tuple[int, Bytes]]:
     """The image's bytes as an open file, raw, checked, and their number. Raises Error."""
     with _nameless(settings) as (fd, path):
         command = plan_conversion(wanted, path, program=settings.snf_image)

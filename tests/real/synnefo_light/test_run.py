@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from synnefo_light.errors import ToolError
-from synnefo_light.run import read_from, run, run_watched
+from synnefo_light.run import read_from, run, run_bound, run_watched
 
 
 def test_output_status_and_stdin() -> None:
@@ -51,6 +54,46 @@ def test_a_program_out_of_time_is_killed_with_its_children(tmp_path: Path) -> No
     while time.monotonic() < deadline and _runs(pid):
         time.sleep(0.01)
     assert not _runs(pid)
+
+
+@pytest.mark.parametrize(("how", "dies"), [("run_bound", True), ("run", False)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_bound_program_dies_with_us_and_any_other_does_not(
+    tmp_path: Path, how: str, dies: bool, number: signal.Signals
+) -> None:
+    """The second is the control: what is waited for does not happen by itself."""
+    note = tmp_path / "pid"
+    script = f"echo $$ > {note}.new; mv {note}.new {note}; exec sleep 100"
+    code = f"from synnefo_light.run import {how}; {how}(['sh', '-c', {script!r}], timeout_s=100)"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=env) as we:
+        assert _until(note.exists)
+        pid = int(note.read_text())
+        we.send_signal(number)
+        assert we.wait(10) == -number
+    try:
+        assert _until(lambda: not _runs(pid), limit_s=5 if dies else 0.5) is dies
+    finally:
+        if not dies:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_bound_program_ends_as_any_other() -> None:
+    done = run_bound(["sh", "-c", "cat; echo e >&2; exit 3"], stdin=b"in", ok=(3,), timeout_s=10)
+    assert (done.argv[0], done.stdout, done.stderr, done.returncode) == ("sh", b"in", b"e\n", 3)
+    for argv, sentence in ((["no-such-program"], "was not found"), (["sh", "-c", "echo why >&2; exit 2"], "2: why")):
+        with pytest.raises(ToolError, match=sentence) as caught:
+            run_bound(argv, timeout_s=10)
+        assert caught.value.argv == tuple(argv)
+
+
+def _until(true: Callable[[], bool], *, limit_s: float = 10) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def test_a_grandchild_holding_the_output_does_not_hang_us() -> None:
