@@ -5,7 +5,7 @@
     a compression, a checksum, a signature         (its guards, its helper VM)
 
 This room never looks into an image. The file without a name, and whoever fills it, is gone with this process, however
-that ends.
+that ends. It may become as large as there is room above the reserve, and no larger, whatever the image says of itself.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from snf_extstorage.catalog import open_source
 from snf_extstorage.settings import Settings
+from snf_extstorage.volume import NoSpace, Space
 from synnefo_light import rooms
 from synnefo_light.encodings import encoding_of
-from synnefo_light.errors import EnvironmentFault, UserError
+from synnefo_light.errors import EnvironmentFault, Error, UserError
 from synnefo_light.manifest import Compression, SourceFormat
 from synnefo_light.run import Runner, run_bound
-from synnefo_light.units import GIB, Bytes
+from synnefo_light.units import GIB, MIB, Bytes, human
 
 #: snf-image has limits of its own for fetching and for converting; this one is for what stands still.
 LIMIT_S: Final = 86400.0
 SIZE_LIMIT: Final = Bytes(128 * GIB)
+#: Where an image for Ceph is converted, and the percent of it that others of this node need.
+WAITING: Final = Path("/var/tmp")  # noqa: S108 - what is there has no name
+WAITING_PERCENT: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +73,41 @@ def plan_conversion(wanted: Wanted, output: Path, *, program: str = "snf-image")
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """The folder in which the file without a name is, and what there is of it."""
+
+    folder: Path
+    space: Space
+    reserve_percent: int
+
+    def __str__(self) -> str:
+        free, total = human(self.space.free), human(self.space.total)
+        return f"{self.folder} has {free} of {total} free, and {human(self.reserve)} are reserved for others"
+
+    @property
+    def reserve(self) -> int:
+        return self.space.total * self.reserve_percent // 100
+
+
+def plan_limit(wanted: Wanted, room: Room) -> Bytes:
+    """How large the disk may become: as large as is wanted, and as can be written above the reserve, in whole MiB.
+
+    A disk of which little is data is bounded by its size all the same: how much is data is known when it is written.
+    Raises NoSpace.
+    """
+    spare = (room.space.free - room.reserve) // MIB * MIB
+    if spare <= 0:
+        raise NoSpace(f"the image is converted in a file, for which there is no room: {room}; make some")
+    return min(wanted.size_limit, Bytes(spare))
+
+
 @contextlib.contextmanager
 def arrived(wanted: Wanted, settings: Settings, *, runner: Runner = run_bound) -> Iterator[tuple[int, Bytes]]:
-    """The image's bytes as an open file, raw, checked, and their number. Raises Error."""
-    with _nameless(settings) as (fd, path):
-        command = plan_conversion(wanted, path, program=settings.snf_image)
-        if command is not None:
-            rooms.ask(command, package="snf-image-host", timeout_s=LIMIT_S, runner=runner)
+    """The image's bytes as an open file, raw, checked, and their number. Raises Error, before any work NoSpace."""
+    room = _room(settings)
+    with _nameless(room.folder) as (fd, path):
+        if _convert(wanted, room, path, settings, runner):
             yield fd, Bytes(os.fstat(fd).st_size)
             return
     source, size = open_source(wanted.source)
@@ -90,13 +122,37 @@ def arrived(wanted: Wanted, settings: Settings, *, runner: Runner = run_bound) -
         os.close(source)
 
 
-@contextlib.contextmanager
-def _nameless(settings: Settings) -> Iterator[tuple[int, Path]]:
-    """An empty file, and a path by which another process gets at it as long as we live.
+def _convert(wanted: Wanted, room: Room, output: Path, settings: Settings, runner: Runner) -> bool:
+    """Whether there was something to convert; then it is in `output`. Raises Error."""
+    if plan_conversion(wanted, output) is None:
+        return False
+    limit = plan_limit(wanted, room)
+    command = plan_conversion(replace(wanted, size_limit=limit), output, program=settings.snf_image)
+    assert command is not None
+    try:
+        rooms.ask(command, package="snf-image-host", timeout_s=LIMIT_S, runner=runner)
+    except Error as e:
+        if limit == wanted.size_limit or "--max-size" not in str(e):
+            raise
+        raise NoSpace(f"{e}; but more than {human(limit)} cannot be converted here: {room}") from e
+    return True
 
-    Beside the volumes, where the store can share its extents; for Ceph on a disk of this node.
-    """
-    folder = settings.folder if settings.engine == "directory" else Path("/var/tmp")  # noqa: S108 - no name
+
+def _room(settings: Settings) -> Room:
+    """Beside the volumes, where the store can share its extents; for Ceph on a disk of this node."""
+    beside = settings.engine == "directory"
+    folder = settings.folder if beside else WAITING
+    try:
+        found = os.statvfs(folder)
+    except OSError as e:
+        raise EnvironmentFault(f"{folder}, where images are converted, cannot be used: {e.strerror}") from e
+    space = Space(total=Bytes(found.f_blocks * found.f_frsize), free=Bytes(found.f_bavail * found.f_frsize))
+    return Room(folder=folder, space=space, reserve_percent=settings.reserve_percent if beside else WAITING_PERCENT)
+
+
+@contextlib.contextmanager
+def _nameless(folder: Path) -> Iterator[tuple[int, Path]]:
+    """An empty file, and a path by which another process gets at it as long as we live."""
     try:
         file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed below
     except OSError as e:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from snf_extstorage.settings import Settings
-from snf_extstorage.volume import Space, Volumes
+from snf_extstorage.volume import NoSpace, Space, Volumes
 from synnefo_light.errors import Error
 from synnefo_light.files import locked, read_bounded, write_atomic
 from synnefo_light.log import logger
@@ -40,6 +40,15 @@ def has_reserve(space: Space, settings: Settings) -> bool:
     return space.free * 100 >= space.total * settings.reserve_percent
 
 
+def require_reserve(space: Space, settings: Settings) -> None:
+    """Before work that ends with the engine asking the same. Raises NoSpace."""
+    if not has_reserve(space, settings):
+        raise NoSpace(
+            f"there are {human(space.free)} of {human(space.total)} free in {_place(settings)}, and "
+            f"{settings.reserve_percent} % are reserved for what running instances write; make room"
+        )
+
+
 def watch_level(settings: Settings, volumes: Volumes) -> str | None:
     """Tell a level that was reached since the last call; the sentence, or None. Never fails what was done before."""
     memory = settings.run / "level"
@@ -62,7 +71,7 @@ def watch_level(settings: Settings, volumes: Volumes) -> str | None:
 def _tell(memory: Path, level: Level, before: Level, space: Space, settings: Settings) -> str:
     from synnefo_light.events import StorageLevelChanged
 
-    place = str(settings.folder) if settings.engine == "directory" else f"pool {settings.ceph.pool}"
+    place = _place(settings)
     drop_event(
         "storage-level-changed",
         StorageLevelChanged(place=place, level=level, before=before, free=space.free, total=space.total),
@@ -71,6 +80,10 @@ def _tell(memory: Path, level: Level, before: Level, space: Space, settings: Set
     text = f"free space is {level}, after {before}: {human(space.free)} of {human(space.total)} in {place}"
     logger.warning("%s", text)
     return text
+
+
+def _place(settings: Settings) -> str:
+    return str(settings.folder) if settings.engine == "directory" else f"pool {settings.ceph.pool}"
 
 
 def drop_event(type_: EventType, detail: StorageDetail) -> None:

@@ -14,6 +14,7 @@ from snf_extstorage import exporting
 from snf_extstorage.arrivals import SIZE_LIMIT, Wanted, arrived
 from snf_extstorage.catalog import WORK_S, Catalog
 from snf_extstorage.commands import Out, table
+from snf_extstorage.levels import require_reserve
 from snf_extstorage.origins import find_named
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
@@ -86,6 +87,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         case "add":
             wanted, properties = parse_wanted(arguments), parse_properties(arguments.property)
             catalog.require_free(arguments.name)
+            require_reserve(catalog.volumes.space(), settings)
             with arrived(wanted, settings) as (fd, size):
                 named = catalog.register(arguments.name, fd, size, origin=wanted.shown, properties=properties)
             out(f"{arguments.name} is map {named.entry.map}, {human(size)}")

@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 from snf_extstorage.commands.upkeep import YOUNG_S, is_left
 from snf_extstorage.guests import parse_starved, starved
-from snf_extstorage.levels import Level, has_reserve, plan_level, watch_level
+from snf_extstorage.levels import Level, has_reserve, plan_level, require_reserve, watch_level
 from snf_extstorage.settings import Settings
-from snf_extstorage.volume import Space, Volumes
+from snf_extstorage.volume import NoSpace, Space, Volumes
 
 from synnefo_light import events
 from synnefo_light.errors import ProtocolError
@@ -34,6 +34,15 @@ class Place:
 
     def space(self) -> Space:
         return space(self.free)
+
+
+def test_work_that_makes_something_new_is_refused_below_the_reserve() -> None:
+    require_reserve(space(5), Settings())
+    require_reserve(Space(total=Bytes(0), free=Bytes(0)), Settings(engine="rados"))
+    with pytest.raises(NoSpace, match=r"40 B of 1000 B free in /srv/snf-store, and 5 % are reserved"):
+        require_reserve(space(4), Settings())
+    with pytest.raises(NoSpace, match="free in pool volumes"):
+        require_reserve(space(4), Settings(engine="rados"))
 
 
 @pytest.mark.parametrize(
