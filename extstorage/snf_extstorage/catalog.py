@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import uuid4
 
@@ -131,6 +131,18 @@ class Catalog:
 
     def uncommitted(self) -> list[str]:
         return [n.name for n in self.listing() if n.entry.map is None]
+
+    def change(self, name: str, plan: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Named:
+        """Replace the properties by what `plan` makes of them; clones and running deployments keep what they had.
+
+        Raises Absent, and Conflict when somebody changed the name meanwhile.
+        """
+        over = names.load(self.store, name)
+        entry = replace(over.entry, properties=plan(over.entry.properties))
+        if entry.map is None:
+            return names.publish(self.store, name, entry, under=None, over=over)
+        with pins.hold(self.store, owner=f"properties of {name}", names=[name]) as held:
+            return names.publish(self.store, name, entry, under=held, over=over)
 
     def remove(self, name: str) -> Named:
         """Forget the name; its clones stay. What else there was of it goes with `collect`. Raises Absent."""

@@ -1,4 +1,4 @@
-"""`snf-store image`: register images, list them, show one, write one to a file, forget one."""
+"""`snf-store image`: register images, list them, show one, change its properties, write one to a file, forget one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from snf_extstorage.catalog import WORK_S, Catalog
 from snf_extstorage.commands import Out, table
 from snf_extstorage.levels import require_reserve
 from snf_extstorage.origins import find_named
+from snf_extstorage.properties import add_argument as add_property
+from snf_extstorage.properties import parse_properties, plan_properties
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.errors import UserError
@@ -30,8 +32,7 @@ from synnefo_light.store.store import Store
 from synnefo_light.units import human, parse_size
 
 NAME: Final = "image"
-SUMMARY: Final = "add, list, show, export or rm images and snapshots"
-PROPERTIES_LIMIT: Final = 100
+SUMMARY: Final = "add, list, show, set, export or rm images and snapshots"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +53,17 @@ class ImageFacts:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    acts = parser.add_subparsers(dest="act", required=True, metavar="add|list|show|export|rm")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="add|list|show|set|export|rm")
     _add_arguments(acts.add_parser("add", help="register an image as NAME"))
     listing = acts.add_parser("list", help="all names, one a line")
     showing = acts.add_parser("show", help="what is known of NAME")
     showing.add_argument("name", metavar="NAME", help="or map:HASH")
     for act in (listing, showing):
         act.add_argument("--json", action="store_true", help="one JSON object a line")
+    setting = acts.add_parser("set", help="change the properties of NAME")
+    setting.add_argument("name", metavar="NAME")
+    add_property(setting)
+    setting.add_argument("--unset", metavar="KEY", action="append", default=[], help="a property to be dropped")
     export = acts.add_parser("export", help="write NAME to a new file, raw and sparse")
     export.add_argument("name", metavar="NAME", help="or map:HASH")
     export.add_argument("file", metavar="FILE", help="with --ranges: -")
@@ -78,7 +83,7 @@ def _add_arguments(add: argparse.ArgumentParser) -> None:
     sums.add_argument("--sha512", metavar="HEX", help="the same")
     add.add_argument("--signature", metavar="FILE|URL", help="detached OpenPGP signature of its bytes, as they come")
     add.add_argument("--max-size", metavar="SIZE", default=str(SIZE_LIMIT), help="that the disk may have (128G)")
-    add.add_argument("--property", metavar="KEY=VALUE", action="append", default=[], help="as snf-image(7) names them")
+    add_property(add)
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
@@ -101,6 +106,14 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
             shown = facts_of(catalog.store, find_named(catalog.store, arguments.name))
             for line in [dump_json(shown).decode()] if arguments.json else _lines(shown):
                 out(line)
+        case "set":
+            given = parse_properties(arguments.property)
+            if not given and not arguments.unset:
+                raise UserError(
+                    f"nothing is to be changed of {arguments.name}; give --property KEY=VALUE or --unset KEY"
+                )
+            entry = catalog.change(arguments.name, lambda known: plan_properties(known, given, arguments.unset)).entry
+            out(" ".join([f"{arguments.name} has", *(_spelled(entry.properties) or ["no properties"])]))
         case "export":
             _export(catalog, arguments.name, Path(arguments.file), ranges=arguments.ranges, out=out)
         case "rm":
@@ -151,8 +164,12 @@ def facts_of(store: Store, named: Named) -> ImageFacts:
 def _row(facts: ImageFacts) -> tuple[str, ...]:
     state = "ready" if facts.map else "not in the store yet"
     data = "-" if facts.data is None else human(facts.data)
-    properties = " ".join(f"{key}={value}" for key, value in sorted(facts.properties.items()))
+    properties = " ".join(_spelled(facts.properties))
     return facts.name, facts.kind, human(facts.size), data, state, _time(facts.created_ms), properties
+
+
+def _spelled(properties: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in sorted(properties.items())]
 
 
 def _lines(facts: ImageFacts) -> list[str]:
@@ -180,18 +197,3 @@ def parse_wanted(arguments: argparse.Namespace) -> Wanted:
         signature=arguments.signature or "",
         size_limit=parse_size(arguments.max_size),
     )
-
-
-def parse_properties(given: list[str]) -> dict[str, str]:
-    """KEY=VALUE words; keys in upper case, as snf-image knows them. Raises UserError."""
-    found: dict[str, str] = {}
-    if len(given) > PROPERTIES_LIMIT:
-        raise UserError(f"there are {len(given)} properties; an image has at most {PROPERTIES_LIMIT}")
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key.isidentifier() or not key.isascii() or not value.isprintable():
-            raise UserError(f"the property {text[:80]!r} is not KEY=VALUE, a word and printable text")
-        if key.upper() in found:
-            raise UserError(f"the property {key.upper()} is given twice")
-        found[key.upper()] = value
-    return found

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from snf_extstorage.arrivals import Room, Wanted, arrived, plan_conversion, plan_limit
 from snf_extstorage.commandline import parse
-from snf_extstorage.commands.image import PROPERTIES_LIMIT, parse_properties, parse_wanted
+from snf_extstorage.commands.image import parse_wanted
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import NoSpace, Space
 
@@ -204,14 +204,3 @@ def test_the_words_of_image_add() -> None:
     assert parse_wanted(words) == Wanted(
         source="/x", format=SourceFormat.VDI, checksum="sha512:ff", size_limit=Bytes(GIB)
     )
-
-
-def test_properties_are_words_with_values_and_their_names_in_capitals() -> None:
-    assert parse_properties(["osfamily=linux", "USERS=root me", "X="]) == {
-        "OSFAMILY": "linux",
-        "USERS": "root me",
-        "X": "",
-    }
-    for wrong in (["x"], ["=x"], ["a b=c"], ["a=b\n"], ["a=1", "A=2"], [f"a{n}=" for n in range(PROPERTIES_LIMIT + 1)]):
-        with pytest.raises(UserError, match="propert"):
-            parse_properties(wrong)
