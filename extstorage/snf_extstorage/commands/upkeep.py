@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     if settings.engine == "directory" and not (settings.folder / "FORMAT").exists():
-        out(f"there are no volumes in {settings.folder}, so there is nothing to do")
+        # The timer is on nodes without storage too, and each line of it is one of the journal.
+        if sys.stdout.isatty():
+            out(f"there are no volumes in {settings.folder}, so there is nothing to do")
         return 0
     volumes = open_volumes(settings)
     if arguments.commit:

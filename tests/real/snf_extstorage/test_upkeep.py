@@ -22,8 +22,7 @@ def test_where_no_volumes_are_there_is_nothing_to_do_and_nothing_wrong(site: Sit
     (site.place.root / "FORMAT").unlink()
     for words in (["upkeep"], ["upkeep", "--commit"]):
         done = snf_store(site, *words)
-        assert done.returncode == 0
-        assert b"nothing to do" in done.stdout
+        assert (done.returncode, done.stdout) == (0, b"")
 
 
 def test_a_snapshot_that_nobody_committed_gets_into_the_store_when_it_is_old_enough(site: Site) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from snf_extstorage.commands import upkeep
 from snf_extstorage.commands.upkeep import YOUNG_S, is_left
 from snf_extstorage.guests import parse_starved, starved
 from snf_extstorage.levels import Level, has_reserve, plan_level, require_reserve, watch_level
@@ -34,6 +38,17 @@ class Place:
 
     def space(self) -> Space:
         return space(self.free)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_node_without_volumes_has_nothing_to_do_and_says_so_to_a_person_only(
+    terminal: bool, commit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: terminal))
+    said: list[str] = []
+    assert upkeep.run(Settings(folder=tmp_path), argparse.Namespace(commit=commit), said.append) == 0
+    assert said == ([f"there are no volumes in {tmp_path}, so there is nothing to do"] if terminal else [])
 
 
 def test_work_that_makes_something_new_is_refused_below_the_reserve() -> None:
