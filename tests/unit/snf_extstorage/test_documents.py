@@ -31,6 +31,22 @@ def test_every_disk_option_is_in_the_page_and_no_other() -> None:
     assert sorted(documented) == sorted(p.name for p in rados.PARAMETERS)
 
 
+def test_the_packages_that_ceph_needs_are_suggested_and_in_the_page() -> None:
+    """Nobody who keeps volumes in files should have to install them."""
+    needed = re.search(r"^    apt install (.+)$", section(PROVIDER, "ON CEPH"), re.MULTILINE)
+    assert needed is not None
+    control = {p.split("\n", 1)[0]: p for p in (TREE / "debian" / "control").read_text().split("\nPackage: ")}
+    suggested = {name: _field(control[name], "Suggests") for name in ("snf-extstorage", "snf-image-host")}
+    assert set(needed[1].split()) == (suggested["snf-extstorage"] | suggested["snf-image-host"]) - set(control)
+    assert suggested["snf-image-host"] >= {"python3-libnbd", "qemu-block-extra"}
+    assert suggested["snf-extstorage"] >= {"ceph-common", "python3-rados", "python3-rbd", "qemu-block-extra"}
+
+
+def _field(paragraph: str, name: str) -> set[str]:
+    found = re.search(rf"^{name}:((?:\n .+)+)", paragraph, re.MULTILINE)
+    return {word.strip() for word in found[1].split(",") if word.strip()} if found else set()
+
+
 def test_every_command_is_in_the_page_and_no_other() -> None:
     documented = set(re.findall(r"\*\*snf-store ([a-z]+)", section(STORE, "SYNOPSIS"))) | {"recv"}
     assert documented == {c.NAME for c in COMMANDS}
