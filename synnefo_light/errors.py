@@ -5,6 +5,7 @@
     │   ├── UsageError           64   wrong words on the command line
     │   └── ConfigError          78   a configuration file says something we refuse
     ├── EnvironmentFault          3   this node must be mended first
+    ├── HalfDone                  6   it failed after it had begun: what it was to change is neither old nor new
     └── PeerError                 4   another party misbehaved: Ganeti, a web server, the helper VM
         ├── ToolError             4   a program ended with a status we did not expect
         └── ProtocolError         5   what came over a channel is not what was agreed
@@ -40,6 +41,10 @@ class ConfigError(UserError):
 
 class EnvironmentFault(Error):
     exit_code = 3
+
+
+class HalfDone(Error):
+    exit_code = 6
 
 
 class PeerError(Error):

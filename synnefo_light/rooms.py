@@ -9,11 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from synnefo_light.errors import EnvironmentFault, Error, PeerError, ProtocolError, ToolError, UserError
+from synnefo_light.errors import (
+    ConfigError,
+    EnvironmentFault,
+    Error,
+    HalfDone,
+    PeerError,
+    ProtocolError,
+    ToolError,
+    UsageError,
+    UserError,
+)
 from synnefo_light.log import escape
 from synnefo_light.run import Completed, Runner, run
 
-_ERRORS: Final[dict[int, type[Error]]] = {2: UserError, 3: EnvironmentFault, 4: PeerError, 5: ProtocolError}
+_ERRORS: Final[dict[int, type[Error]]] = {
+    kind.exit_code: kind
+    for kind in (UserError, EnvironmentFault, PeerError, ProtocolError, HalfDone, UsageError, ConfigError)
+}
 _LINE_LIMIT: Final = 2000
 
 

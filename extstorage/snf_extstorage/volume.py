@@ -288,7 +288,8 @@ class Volumes(Protocol):
         """Make a volume read as an origin that goes on with zeros, sharing what it can, while it stays attached here.
 
         Only where `resets`, on a node that is the only writer. A crash leaves a mixture, which `changed` tells and the
-        same call mends. Raises NotFound, InUse, SizeRefused, NoSpace.
+        same call mends. Raises HalfDone when that may be so; NotFound, InUse, SizeRefused, NoSpace and any other error
+        that a person can mend come before a byte of the volume is touched.
         """
         ...
 

@@ -9,7 +9,8 @@ last MiB of disk 0, so that what is there cannot boot:
     new instance    from the opening of disk 0 on: the new volume may hold an earlier tenant's system
     reinstall       from the copy on; before it the disk is untouched and the old system still boots
     img_id=null     never: nothing on the disk is a copy of ours
-    a clone         as a new instance or a reinstall; nothing is copied, and "the copy" is its new beginning
+    a clone         as a new instance or a reinstall; nothing is copied, and "the copy" is its new beginning. Refused
+                    that (no space, the disk is in use), a reinstall leaves the old system
 
 After `kill -9` the VM is dead too (launcher.py) and nothing is left but that half-made disk, which Ganeti does not
 start; the next deployment begins from scratch.
@@ -41,7 +42,7 @@ from snf_image_host.sources.store import Way, compare, plan_way, reset
 from snf_image_host.target import DiskTarget, Target, open_target
 from snf_image_host.userspace import EXPORT, RbdAddress, UserspaceTarget, open_address
 from snf_image_host.vm import SOURCE_SERIAL, Accel, HelperImage, VmDisk, limit_of, plan_vm
-from synnefo_light.errors import Error
+from synnefo_light.errors import EnvironmentFault, Error, UserError
 from synnefo_light.ganeti import OsEnv, is_uuid
 from synnefo_light.log import logger
 from synnefo_light.manifest import Manifest, Source, encode
@@ -115,7 +116,7 @@ def create(
             intake.check_first(source, parameters, settings, signature=signature)
         if way is not None and cloned:
             writing()
-            _begin_anew(way, parameters, settings)
+            _begin_anew(way, parameters, settings, undo)
         copied = _bring(source, targets[0], parameters, settings, signature, reporter, writing)
         copy_ms = _ms(brought) if source is not None else 0
         if source is not None:
@@ -219,10 +220,18 @@ def _way(env: OsEnv, parameters: Parameters, settings: Settings) -> Way | None:
     return plan_way(parameters.stored, found, reinstall=env.reinstall)
 
 
-def _begin_anew(way: Way, parameters: Parameters, settings: Settings) -> None:
-    """The clone that disk 0 is to be, if it was written to. Raises Error; then it may be a mixture."""
+def _begin_anew(way: Way, parameters: Parameters, settings: Settings, undo: contextlib.ExitStack) -> None:
+    """The clone that disk 0 is to be, if it was written to. Raises Error; then it may be a mixture.
+
+    What was refused touched nothing, so the old system stays. That is no reason to copy: who has no room for a clone
+    has less for a copy, and whoever else has the disk is not to be written under.
+    """
     if way.reset and way.volume is not None and parameters.stored is not None:
-        reset(parameters.stored, way.volume, settings)
+        try:
+            reset(parameters.stored, way.volume, settings)
+        except (UserError, EnvironmentFault):
+            undo.pop_all()
+            raise
 
 
 def _tell(way: Way, reporter: Reporter, *, reinstall: bool) -> None:

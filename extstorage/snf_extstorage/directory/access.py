@@ -37,6 +37,7 @@ from snf_extstorage.directory.record import VolumeRecord
 from snf_extstorage.refusals import refuse_shrinking
 from snf_extstorage.volume import Attachment, InUse, NotFound, Trace
 from snf_extstorage.writers import Writers, is_contested, plan_close, plan_open
+from synnefo_light.errors import Error, HalfDone
 from synnefo_light.files import TEMPORARY, sync_folder
 from synnefo_light.log import logger
 
@@ -127,8 +128,11 @@ class Access:
             if loop is not None:
                 update_size(loop)
 
-    def reset(self, name: str, base: Path) -> None:
-        """The file, in place, so that who called us may have the device open; what that cached is dropped."""
+    def reset(self, name: str, base: Path, *, origin: str, map: str | None) -> None:
+        """The file, in place, so that who called us may have the device open; what that cached is dropped.
+
+        The record says before that nobody knows what it holds, and afterwards which image it is.
+        """
         from snf_extstorage.directory import contents
 
         with held(self._place, name) as record:
@@ -144,12 +148,18 @@ class Access:
                     f"volume {name} is to become an image again, but {', '.join(users)} has it; stop that first"
                 )
             path = self._place.disk("volumes", name)
-            self._trace("reset file")
-            contents.reset(path, base, size=record.size)
-            self._trace("reset device")
-            loop = self._device(name)
-            if loop is not None:
-                forget_pages(loop)
+            with contents.beginning(base, path.parent, size=record.size) as whole:
+                self._trace("reset record")
+                save(self._place, name, dataclasses.replace(record, map=None))
+                with _half_done(name):
+                    self._trace("reset file")
+                    contents.overwrite(path, whole)
+                    self._trace("reset device")
+                    loop = self._device(name)
+                    if loop is not None:
+                        forget_pages(loop)
+                    self._trace("reset known")
+                    save(self._place, name, dataclasses.replace(record, origin=origin, map=map))
 
     def set_info(self, name: str, text: str) -> None:
         with held(self._place, name) as record:
@@ -235,6 +245,17 @@ class Access:
 
 def _writers(record: VolumeRecord) -> Writers:
     return Writers(record.holders, record.exclusive, record.owed)
+
+
+@contextlib.contextmanager
+def _half_done(name: str) -> Iterator[None]:
+    """Whatever goes wrong in here is HalfDone: the file is not what it was any more."""
+    try:
+        yield
+    except (Error, OSError) as e:
+        raise HalfDone(
+            f"volume {name} became an image again in part only ({e}), so it holds no system; do it again"
+        ) from e
 
 
 @contextlib.contextmanager

@@ -139,19 +139,19 @@ def changed(path: Path, base: Path, *, size: int) -> int:
         return sum(p.length for p in parts if p.length > BLOCK_SIZE or _differ(fd, there, p))
 
 
-def reset(path: Path, base: Path, *, size: int) -> None:
-    """Make a file read as a base that goes on with zeros, sharing the base's extents, durably. Its inode stays.
-
-    By way of a file without a name, since only files of the same length can be cloned whole, holes and all.
-    """
-    with (
-        tempfile.TemporaryFile(dir=path.parent, buffering=0) as whole,
-        _opened(base, os.O_RDONLY) as source,
-        _opened(path, os.O_RDWR) as target,
-    ):
+@contextlib.contextmanager
+def beginning(base: Path, folder: Path, *, size: int) -> Iterator[int]:
+    """A file without a name, in a folder, that reads as a base that goes on with zeros, sharing its extents."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as whole, _opened(base, os.O_RDONLY) as source:
         sharing.clone_file(source, whole.fileno())
         os.ftruncate(whole.fileno(), size)
-        sharing.clone_file(whole.fileno(), target)
+        yield whole.fileno()
+
+
+def overwrite(path: Path, whole: int) -> None:
+    """Make a file read as another of the same length, holes and all, sharing its extents, durably. Its inode stays."""
+    with _opened(path, os.O_RDWR) as target:
+        sharing.clone_file(whole, target)
         os.fsync(target)
 
 

@@ -348,10 +348,10 @@ class DirectoryVolumes:
         return contents.changed(self.place.disk("volumes", name), source, size=size)
 
     def reset(self, name: VolumeName, origin: Origin) -> None:
-        source, has, _, shown = self._origin(origin)
+        source, has, map, shown = self._origin(origin)
         refuse_smaller(name, load(self.place, name).size, origin=shown, has=has)
         self.place.require_space()
-        self._access.reset(name, source)
+        self._access.reset(name, source, origin=shown, map=map)
 
     def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
         try:

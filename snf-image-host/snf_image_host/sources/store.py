@@ -101,7 +101,11 @@ def compare(image: StoredImage, uuid: str, settings: Settings, *, runner: Runner
 
 
 def reset(image: StoredImage, volume: str, settings: Settings, *, runner: Runner = run) -> None:
-    """Make the volume a clone of the image again: what it holds is gone. Raises Error; then it may be a mixture."""
+    """Make the volume a clone of the image again: what it holds is gone.
+
+    Raises UserError and EnvironmentFault when that was refused and nothing touched, else another Error; then it may be
+    a mixture.
+    """
     words = [settings.snf_store, "volume", "reset", "--", volume, image.content]
     rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, runner=runner)
 

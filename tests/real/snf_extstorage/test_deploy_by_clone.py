@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from snf_extstorage.directory import contents
 from snf_image_host.journal import Cloned, CopyDone, Warned
 
+from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB
 from tests.deployments import Outcome
 from tests.real.snf_extstorage.places import Site, read, write
@@ -47,6 +50,12 @@ class Cluster:
         done = self.site.script(name, V, **more)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def replace_store(self, before: str = ":") -> None:
+        """The command snf-store of this node does something `before`, in the words of a shell."""
+        command = self.node.folder / "snf-store"
+        command.write_text(f'#!/bin/sh\n{before}\nSNF_STORE_CONFIG={self.site.config()} exec {COMMAND} "$@"\n')
+        command.chmod(0o755)
 
     def deploy(self, image: str = "store://debian", **more: str) -> Outcome:
         given = {"img_id": image, "img_format": "-", "DISK_0_SIZE": str(SIZE_MIB), "DISK_0_UUID": UUID} | more
@@ -85,11 +94,10 @@ def cluster(site: Site, tmp_path: Path, image: bytes) -> Iterator[Cluster]:
         assert snf_store(site, "init").returncode == 0
         done = snf_store(site, "image", "add", "--property", "OSFAMILY=linux", "debian", tmp_path / "image.raw")
         assert done.returncode == 0, done.sentence
-        command = node.folder / "snf-store"
-        command.write_text(f'#!/bin/sh\nSNF_STORE_CONFIG={site.config()} exec {COMMAND} "$@"\n')
-        command.chmod(0o755)
-        node.configure(snf_store=str(command))
-        yield Cluster(node=node, site=site)
+        found = Cluster(node=node, site=site)
+        found.replace_store()
+        node.configure(snf_store=str(node.folder / "snf-store"))
+        yield found
 
 
 def test_onto_a_clone_the_host_writes_not_a_byte_and_a_reinstall_makes_it_one_again(
@@ -170,6 +178,59 @@ def test_a_failure_wipes_the_ends_of_the_clone_and_the_next_one_is_whole(cluster
     done = cluster.deploy(img_properties=EVERYTHING, INSTANCE_REINSTALL="1")
     assert done.returncode == 0, done.output
     assert cluster.content() == image.ljust(SIZE_MIB * MIB, b"\0")
+
+
+def test_a_reinstall_that_is_refused_its_new_beginning_leaves_the_old_system(cluster: Cluster, image: bytes) -> None:
+    cluster.make(origin="debian")
+    assert write(cluster.device, b"A" * 4096)
+    assert write(cluster.device, b"A" * 4096, block=SIZE_MIB * 256 - 1)
+    old = cluster.content()
+    filler = cluster.site.place.root.parent / "filler"
+    with open(filler, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 1200 * MIB)
+    config = cluster.site.config()
+    config.write_text(f"{config.read_text()}reserve_percent = 50\n")
+    try:
+        done = cluster.deploy(img_properties=EVERYTHING, INSTANCE_REINSTALL="1")
+    finally:
+        filler.unlink()
+    assert (done.returncode, "its disk was not touched" in done.sentence) == (3, True), done.output
+    assert "are reserved" in done.sentence
+    assert cluster.content() == old
+    # The control: with room it begins anew.
+    cluster.site.config()
+    done = cluster.deploy(img_properties=EVERYTHING, INSTANCE_REINSTALL="1")
+    assert done.returncode == 0, done.output
+    assert cluster.content() == image.ljust(SIZE_MIB * MIB, b"\0")
+
+
+@pytest.mark.parametrize("code", [6, 70])
+def test_a_new_beginning_that_failed_half_way_or_nobody_knows_where_is_wiped(cluster: Cluster, code: int) -> None:
+    cluster.make(origin="debian")
+    assert write(cluster.device, b"A" * 4096)
+    cluster.replace_store(f'[ "$2" != reset ] || {{ echo "snf-store: half of it" >&2; exit {code}; }}')
+    done = cluster.deploy(img_properties=EVERYTHING, INSTANCE_REINSTALL="1")
+    assert done.returncode == (6 if code == 6 else 4)
+    assert "half of it" in done.sentence
+    assert "both ends of its disk were wiped" in done.sentence
+    assert cluster.content()[:MIB] == bytes(MIB)
+
+
+def test_what_fails_after_the_first_byte_is_told_from_a_refusal(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, whole: int) -> None:
+        raise OSError(errno.EIO, "an error of the disk")
+
+    cluster.make(origin="debian")
+    (base,) = cluster.site.node().bases()
+    monkeypatch.setattr(contents, "overwrite", fail)
+    done = snf_store(cluster.site, "volume", "reset", V, "debian")
+    assert (done.returncode, "in part only" in done.sentence) == (6, True), done
+    assert cluster.site.node().facts(VolumeName(V)).origin is None
+    monkeypatch.undo()
+    assert snf_store(cluster.site, "volume", "reset", V, "debian").returncode == 0
+    assert cluster.site.node().facts(VolumeName(V)).origin == base
 
 
 def test_a_disk_that_is_in_use_or_not_open_here_does_not_become_an_image_again(cluster: Cluster) -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from synnefo_light.errors import EnvironmentFault, Error, PeerError, ProtocolError, ToolError, UserError
+from synnefo_light.errors import (
+    ConfigError,
+    EnvironmentFault,
+    Error,
+    HalfDone,
+    PeerError,
+    ProtocolError,
+    ToolError,
+    UsageError,
+    UserError,
+)
 from synnefo_light.rooms import ask
 from tests.fake_runner import Answer, FakeRunner
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [(2, UserError), (3, EnvironmentFault), (4, PeerError), (5, ProtocolError), (70, ToolError)]
+    ("code", "error"),
+    [
+        *((2, UserError), (3, EnvironmentFault), (4, PeerError), (5, ProtocolError), (6, HalfDone)),
+        *((64, UsageError), (70, ToolError), (78, ConfigError)),
+    ],
 )
 def test_an_exit_code_is_the_error_that_it_stands_for(code: int, error: type[Error]) -> None:
     runner = FakeRunner(Answer(returncode=code, stderr=b"2026 INFO a=b\nsnf-x: the \x1b[1msentence\n"))
