@@ -8,6 +8,7 @@
     ├── HalfDone                  6   it failed after it had begun: what it was to change is neither old nor new
     └── PeerError                 4   another party misbehaved: Ganeti, a web server, the helper VM
         ├── ToolError             4   a program ended with a status we did not expect
+        │   └── ToolLate          4   it did not end in time, and was killed
         └── ProtocolError         5   what came over a channel is not what was agreed
 
 Anything else that reaches an entry point is a bug of ours and keeps its traceback (exit 70, as sysexits(3) has it).
@@ -64,3 +65,8 @@ class ToolError(PeerError):
         self.stderr = stderr
         last = stderr.strip().splitlines()[-1:] or [""]
         super().__init__(f"{argv[0]} {outcome}" + (f": {last[0]}" if last[0] else ""))
+
+
+class ToolLate(ToolError):
+    def __init__(self, argv: Sequence[str], limit_s: float, stderr: str = "") -> None:
+        super().__init__(argv, f"did not end within {limit_s:g} s and was killed", stderr)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from synnefo_light.errors import ToolError
+from synnefo_light.errors import ToolError, ToolLate
 from synnefo_light.log import logger
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -111,7 +111,7 @@ def _run(
         try:
             returncode = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err)) from None
+            raise ToolLate(words, timeout_s, _tail(err)) from None
         finally:
             if process.poll() is None:
                 _kill_session(process)
@@ -143,7 +143,7 @@ def run_watched(
                 on_output(output)
             returncode = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err)) from None
+            raise ToolLate(words, timeout_s, _tail(err)) from None
         finally:
             process.stdout.close()
             if process.poll() is None:
@@ -196,7 +196,7 @@ def feed(argv: Sequence[str | Path], *, timeout_s: float, pass_fds: Sequence[int
             pipe.close()
             returncode = process.wait()
             if time.monotonic() >= late:
-                raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err))
+                raise ToolLate(words, timeout_s, _tail(err))
             return Completed(argv=tuple(words), returncode=returncode, stdout=_whole(out), stderr=_whole(err))
 
         yield Feeding(writing, finish)
@@ -250,7 +250,7 @@ def read_from(argv: Sequence[str | Path], *, timeout_s: float) -> Iterator[Readi
             pipe.close()
             returncode = process.wait()
             if time.monotonic() >= late:
-                raise ToolError(words, f"did not end within {timeout_s:g} s and was killed", _tail(err))
+                raise ToolLate(words, timeout_s, _tail(err))
             return Completed(argv=tuple(words), returncode=returncode, stdout=b"", stderr=_whole(err))
 
         yield Reading(pipe, finish)

@@ -280,7 +280,7 @@ class Volumes(Protocol):
 
     def changed(self, name: VolumeName, origin: Origin) -> int | None:
         """Bytes of a volume that may differ from an origin that goes on with zeros. 0: certainly the same, whoever may
-        have had it open since. None: the engine cannot say. Raises NotFound.
+        have had it open since, and no shorter. None: the engine cannot say, or not soon. Raises NotFound.
         """
         ...
 

@@ -24,9 +24,12 @@ from synnefo_light.store.copying import data_blocks
 from synnefo_light.store.dirty import DirtyBlocks
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, is_hole
 from synnefo_light.store.maps import Map
+from synnefo_light.units import MIB
 
 #: A clone takes about 25 us for each extent. What has more of them is laid out anew when it becomes a base.
 MOST_EXTENTS: Final = 256
+#: What is read of a file at most to see whether it is still what it began as. Who asks waits to copy instead.
+LOOK_LIMIT: Final = 256 * MIB
 
 
 def compose(content: Map, path: Path) -> None:
@@ -125,18 +128,29 @@ def dirty(path: Path, base: Path | None, *, size: int) -> Iterator[Extent]:
         yield from plan_dirty(_chain(first, now), there, size=size)
 
 
-def changed(path: Path, base: Path, *, size: int) -> int:
+def changed(path: Path, base: Path, *, size: int, limit: int = LOOK_LIMIT) -> int | None:
     """Bytes of a file that may differ from a base that goes on with zeros.
 
     Short parts are read: of a base that ends within a block of the file system each clone has a last block of its own.
-    Without FIEMAP both files are read, block by block of the store.
+    Without FIEMAP both files are read, block by block of the store. What is behind the first difference is not looked
+    at, and may differ. None: `limit` bytes of each file are the same, and there is more.
     """
     with _opened(path, os.O_RDONLY) as fd, _opened(base, os.O_RDONLY) as there:
         try:
             parts = list(plan_dirty(sharing.extents(fd), sharing.extents(there), size=size))
         except OSError:
             parts = list(_blocks(fd, there, size=size))
-        return sum(p.length for p in parts if p.length > BLOCK_SIZE or _differ(fd, there, p))
+        left = sum(part.length for part in parts)
+        if any(part.length > BLOCK_SIZE for part in parts):
+            return left
+        for part in parts:
+            limit -= part.length
+            if limit < 0:
+                return None
+            if _differ(fd, there, part):
+                return left
+            left -= part.length
+        return left
 
 
 @contextlib.contextmanager

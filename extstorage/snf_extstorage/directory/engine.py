@@ -343,8 +343,10 @@ class DirectoryVolumes:
     def changed(self, name: VolumeName, origin: Origin) -> int | None:
         from snf_extstorage.directory import contents
 
-        source, *_ = self._origin(origin)
+        source, has, *_ = self._origin(origin)
         size = load(self.place, name).size
+        if has > size:
+            return size
         return contents.changed(self.place.disk("volumes", name), source, size=size)
 
     def reset(self, name: VolumeName, origin: Origin) -> None:

@@ -368,7 +368,8 @@ class RadosVolumes:
     def changed(self, name: VolumeName, origin: Origin) -> int | None:
         """Only a clone of the very origin is known to be like it: what it wrote is in its object map."""
         record = self._kept.volume(name)
-        if record.origin != self._source(origin, name).shown:
+        source = self._source(origin, name)
+        if record.origin != source.shown or record.size < source.size:
             return record.size
         with self._images.opened(name) as image:
             parts = self._images.changed(image, since=None, with_parents=False)

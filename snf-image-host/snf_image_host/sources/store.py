@@ -23,8 +23,8 @@ from typing import Final, Literal, NoReturn, TypeVar
 from snf_image_host.settings import Settings
 from snf_image_host.sources import CHUNK, StoreImage
 from synnefo_light import rooms
-from synnefo_light.errors import PeerError, ToolError
-from synnefo_light.log import escape
+from synnefo_light.errors import PeerError, ToolError, ToolLate
+from synnefo_light.log import escape, logger
 from synnefo_light.records import RecordError, parse_json
 from synnefo_light.run import Reading, Runner, read_from, run
 from synnefo_light.units import human
@@ -94,9 +94,13 @@ def find_stored(image: StoreImage, settings: Settings, *, runner: Runner = run) 
 
 
 def compare(image: StoredImage, uuid: str, settings: Settings, *, runner: Runner = run) -> Comparison:
-    """How the volume that Ganeti knows as `uuid` differs from the image. Raises Error."""
+    """How the volume that Ganeti knows as `uuid` differs from the image; late, it cannot be told. Raises Error."""
     words = [settings.snf_store, "volume", "compare", "--json", "--", uuid, image.content]
-    done = rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, ok=(0, 1), runner=runner)
+    try:
+        done = rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, ok=(0, 1), runner=runner)
+    except ToolLate as e:
+        logger.warning("%s", e)
+        return Comparison(image=image.name, volume=uuid, changed=None, resets=False)
     return _parsed(done.stdout, Comparison, image.name)
 
 

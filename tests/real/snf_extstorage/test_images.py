@@ -14,13 +14,13 @@ from uuid import uuid4
 
 import pytest
 from snf_extstorage.commandline import parse
-from snf_extstorage.directory import sharing
+from snf_extstorage.directory import contents, sharing
 from snf_extstorage.settings import load_settings
-from snf_extstorage.volume import FromBase
+from snf_extstorage.volume import Extent, FromBase, FromSnapshot, SnapshotName
 
 from synnefo_light.errors import Error
 from synnefo_light.ganeti import VolumeName
-from synnefo_light.units import MIB
+from synnefo_light.units import MIB, Bytes
 from tests.real.snf_extstorage.places import Site, write
 from tests.real.snf_extstorage.test_scripts import snf_store as outside
 
@@ -156,10 +156,52 @@ def test_a_disk_of_zeros_is_no_clone(site: Site, image: Path) -> None:
     assert changed >= MIB
 
 
-def test_without_fiemap_both_are_read(site: Site, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unsupported(fd: int) -> Iterator[sharing.Mapped]:
-        raise OSError(errno.EOPNOTSUPP, "no FIEMAP here")
+def unsupported(fd: int) -> Iterator[sharing.Mapped]:
+    raise OSError(errno.EOPNOTSUPP, "no FIEMAP here")
 
+
+def test_a_volume_that_is_shorter_than_the_image_is_not_it(site: Site, image: Path) -> None:
+    node, name, longer = site.node(), VolumeName(V), VolumeName(f"{uuid4()}.ext.disk0")
+    (base,) = node.bases()
+    for volume, size in ((name, 64 * MIB), (longer, 96 * MIB)):
+        node.clone(FromBase(map=base), volume, uuid=None, size=Bytes(size))
+    node.snapshot({longer: SnapshotName("all")})
+    found = [node.changed(volume, FromSnapshot(snapshot=SnapshotName("all"))) for volume in (longer, name)]
+    assert found == [0, 64 * MIB]
+
+
+@pytest.mark.parametrize(
+    ("differs", "limit_mib", "found_mib", "looked"),
+    [(0, 256, 16, 1), (3, 256, 4, 4), (None, 256, 0, 4), (None, 16, 0, 4), (1, 8, 12, 2), (2, 8, None, 2)],
+)
+def test_a_comparison_ends_at_the_first_difference_or_at_its_limit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    differs: int | None,
+    limit_mib: int,
+    found_mib: int | None,
+    looked: int,
+) -> None:
+    read: list[Extent] = []
+
+    def differ(fd: int, base: int, part: Extent) -> bool:
+        read.append(part)
+        return look(fd, base, part)
+
+    look = contents._differ
+    monkeypatch.setattr(sharing, "extents", unsupported)
+    monkeypatch.setattr(contents, "_differ", differ)
+    content = bytearray(os.urandom(4096) * 4096)
+    (tmp_path / "base").write_bytes(content)
+    if differs is not None:
+        content[differs * 4 * MIB + 1] ^= 1
+    (tmp_path / "disk").write_bytes(content)
+    found = contents.changed(tmp_path / "disk", tmp_path / "base", size=16 * MIB, limit=limit_mib * MIB)
+    assert found == (None if found_mib is None else found_mib * MIB)
+    assert len(read) == looked
+
+
+def test_without_fiemap_both_are_read(site: Site, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node, name = site.node(), VolumeName(V)
     site.script("create", V, VOL_SIZE="64", EXTP_ORIGIN="debian")
     site.script("open", V, VOL_OPEN_EXCLUSIVE="True")

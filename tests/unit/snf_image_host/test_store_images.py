@@ -26,7 +26,7 @@ from snf_image_host.sources.store import (
 )
 from snf_image_host.vm import HelperImage
 
-from synnefo_light.errors import EnvironmentFault, PeerError, ToolError, UserError
+from synnefo_light.errors import EnvironmentFault, PeerError, ToolError, ToolLate, UserError
 from synnefo_light.manifest import ImageFormat, SourceFormat
 from synnefo_light.records import dump_json
 from synnefo_light.tasks import OsFamily
@@ -127,6 +127,17 @@ def test_both_rooms_agree_on_what_the_store_says() -> None:
 def test_what_the_store_says_otherwise_is_an_error_of_its_kind(answer: Answer, error: type, sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         find_stored(IMAGE, Settings(), runner=FakeRunner(answer))
+
+
+def test_a_comparison_that_is_late_cannot_be_told_and_the_image_is_copied() -> None:
+    late = compare(stored(), "u", Settings(), runner=FakeRunner(lambda argv: ToolLate(argv, 300)))
+    assert late.changed is None
+    for reinstall in (False, True):
+        way = plan_way(stored(), late, reinstall=reinstall)
+        assert (way.volume, way.reset) == (None, False)
+        assert way.why == "whether disk 0 is still what debian-12 is cannot be told, so the image is copied"
+    with pytest.raises(ToolError, match="ended with 9"):
+        compare(stored(), "u", Settings(), runner=FakeRunner(lambda argv: ToolError(argv, "ended with 9")))
 
 
 def test_without_the_store_its_package_is_named() -> None:
