@@ -78,7 +78,7 @@ class Catalog:
     def snapshot(self, cut: Sequence[Cut], *, still: Still = RUNNING) -> list[Named]:
         """Freeze these volumes in one cut; each is an image at once. Raises Conflict when a name is taken.
 
-        It has the properties of the image that its volume began as.
+        It has the properties of the image that its volume holds, where that is certain.
 
         `still` as of `Volumes.snapshot`.
         """
@@ -186,9 +186,11 @@ class Catalog:
         pins.keep(self.store, _pin_key(map_id), owner=f"base {map_id}", map_id=map_id, under=held)
 
     def _properties_of(self, map_id: MapId | None) -> Mapping[str, str]:
-        """Those of the oldest name that has this map."""
-        found = [n.entry for n in self.listing() if map_id is not None and n.entry.map == map_id]
-        return min(found, key=lambda entry: entry.created_ms).properties if found else {}
+        """Those of the names that have this map; none where they differ: which of them was meant is not known."""
+        if map_id is None:
+            return {}
+        found = [n.entry.properties for n in self.listing() if n.entry.map == map_id and n.entry.properties]
+        return found[0] if found and all(one == found[0] for one in found) else {}
 
     def _base_pin(self, map_id: MapId | None) -> pins.Held | None:
         """The pin that keeps a base's map, if the base is there."""

@@ -134,7 +134,7 @@ class VolumeFacts:
     name: VolumeName
     uuid: str | None  # Ganeti's VOL_UUID at create
     size: Bytes
-    origin: MapId | None  # the map whose content it began as
+    origin: MapId | None  # the map whose content it began as, or that was copied onto it
     generation: int  # rises with each change of who may write
     info: str  # Ganeti's VOL_METADATA
     holders: tuple[str, ...]  # nodes that may write
@@ -268,6 +268,13 @@ class Volumes(Protocol):
 
     def set_info(self, name: VolumeName, text: str) -> None:
         """Ganeti's note on the volume. Raises NotFound."""
+        ...
+
+    def set_origin(self, name: VolumeName, map: MapId | None) -> None:
+        """What it holds by now, as `VolumeFacts.origin` says it: somebody copied that onto it. None: nobody knows.
+
+        Raises NotFound.
+        """
         ...
 
     def facts(self, name: VolumeName) -> VolumeFacts:

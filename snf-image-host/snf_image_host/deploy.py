@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from snf_image_host import accel, intake
+from snf_image_host import accel, intake, provenance
 from snf_image_host.channel import ConsoleLog, Conversation, HelperFailed
 from snf_image_host.copy import Copied
 from snf_image_host.interrupts import Interrupted, undisturbed
@@ -108,6 +108,7 @@ def create(
         staged = _stage(source, parameters, settings, signature, reporter, opened)
 
         def writing() -> None:
+            provenance.forget(way, env, parameters, settings)
             if env.reinstall:
                 undo.callback(_wipe, targets[0], state)
 
@@ -115,8 +116,7 @@ def create(
             reporter.step = "copy"
             intake.check_first(source, parameters, settings, signature=signature)
         if way is not None and cloned:
-            writing()
-            _begin_anew(way, parameters, settings, undo)
+            _begin_anew(way, parameters, settings, writing, undo)
         copied = _bring(source, targets[0], parameters, settings, signature, reporter, writing)
         copy_ms = _ms(brought) if source is not None else 0
         if source is not None:
@@ -135,6 +135,7 @@ def create(
                 target.sync()
         undo.pop_all()
         state.disk = DiskState.COMPLETE
+    provenance.remember(way, env, parameters, settings, reporter)
     return Finished(
         copied=copied.written,
         copy_ms=copy_ms,
@@ -220,12 +221,15 @@ def _way(env: OsEnv, parameters: Parameters, settings: Settings) -> Way | None:
     return plan_way(parameters.stored, found, reinstall=env.reinstall)
 
 
-def _begin_anew(way: Way, parameters: Parameters, settings: Settings, undo: contextlib.ExitStack) -> None:
+def _begin_anew(
+    way: Way, parameters: Parameters, settings: Settings, writing: Callable[[], None], undo: contextlib.ExitStack
+) -> None:
     """The clone that disk 0 is to be, if it was written to. Raises Error; then it may be a mixture.
 
     What was refused touched nothing, so the old system stays. That is no reason to copy: who has no room for a clone
     has less for a copy, and whoever else has the disk is not to be written under.
     """
+    writing()
     if way.reset and way.volume is not None and parameters.stored is not None:
         try:
             reset(parameters.stored, way.volume, settings)

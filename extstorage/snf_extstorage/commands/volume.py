@@ -1,4 +1,4 @@
-"""`snf-store volume`: list volumes, show one, compare one with an image, make one an image again."""
+"""`snf-store volume`: list and show volumes, compare one with an image, make it one again, note what it holds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Comparison:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare|reset")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare|reset|origin")
     acts.add_parser("list", help="all volumes, one a line")
     show = acts.add_parser("show", help="what is known of NAME")
     show.add_argument("name", metavar="NAME", help=NAMED)
@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reset = acts.add_parser("reset", help="make a volume an image again; what was written to it is gone")
     reset.add_argument("name", metavar="NAME", help=NAMED)
     reset.add_argument("image", metavar="IMAGE", help="an image or snapshot, or map:HASH")
+    origin = acts.add_parser("origin", help="write down which image was copied onto a volume, or that nobody knows")
+    origin.add_argument("name", metavar="NAME", help=NAMED)
+    origin.add_argument("image", metavar="IMAGE", nargs="?", help="an image or snapshot, or map:HASH")
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
@@ -63,6 +66,8 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         name = find_volume(volumes, arguments.name).name
         volumes.reset(name, find_origin(open_catalog(settings, volumes), arguments.image, engine=settings.engine))
         out(f"{name} is {arguments.image} again")
+    elif arguments.act == "origin":
+        return set_origin(settings, volumes, arguments.name, arguments.image, out)
     else:
         shown = find_volume(volumes, arguments.name)
         facts = plain(shown)
@@ -97,6 +102,19 @@ def compare(settings: Settings, volumes: Volumes, text: str, image: str) -> Comp
         with contextlib.suppress(NotFound):  # the engine has no base of the image, so nothing was cloned from one
             changed = volumes.changed(name, origin)
     return Comparison(image=named.name, volume=name, changed=changed, resets=volumes.resets)
+
+
+def set_origin(settings: Settings, volumes: Volumes, text: str, image: str | None, out: Out) -> int:
+    """1: there is no such volume, and so nothing to write down. Raises Absent for an image that there is not."""
+    named = find_named(open_site_store(settings), image) if image is not None else None
+    name = (volumes.find(text) if is_uuid(text) else None) or _named(text)
+    try:
+        volumes.set_origin(name, (named.entry.map or named.entry.parent) if named else None)
+    except NotFound:
+        out(f"there is no volume {text}")
+        return 1
+    out(f"{name} holds {named.name if named else 'what nobody knows'}")
+    return 0
 
 
 def _named(text: str) -> VolumeName:

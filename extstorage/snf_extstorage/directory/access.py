@@ -166,6 +166,11 @@ class Access:
             self._trace("setinfo record")
             save(self._place, name, dataclasses.replace(record, info=text))
 
+    def set_origin(self, name: str, map: str | None) -> None:
+        with held(self._place, name) as record:
+            self._trace("setorigin record")
+            save(self._place, name, dataclasses.replace(record, map=map))
+
     @contextlib.contextmanager
     def leaving(self, name: str, record: VolumeRecord) -> Iterator[None]:
         """What `remove` does first, holding the record; nobody attaches it here meanwhile. Raises InUse."""

@@ -313,6 +313,9 @@ class DirectoryVolumes:
     def set_info(self, name: VolumeName, text: str) -> None:
         self._access.set_info(name, text)
 
+    def set_origin(self, name: VolumeName, map: MapId | None) -> None:
+        self._access.set_origin(name, map)
+
     # --- looking
 
     def facts(self, name: VolumeName) -> VolumeFacts:

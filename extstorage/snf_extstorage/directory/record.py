@@ -31,7 +31,7 @@ class VolumeRecord:
     uuid: str | None
     size: int
     origin: str  # what `create` or `clone` was asked for, to know the same question again: "zeros", "map ID" ...
-    map: str | None  # the map that its content began as, through however many snapshots
+    map: str | None  # the map that its content began as, through however many snapshots, or that was copied onto it
     generation: int = 0
     holders: tuple[str, ...] = ()
     exclusive: bool = False

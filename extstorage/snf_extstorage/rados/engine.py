@@ -333,6 +333,10 @@ class RadosVolumes:
     def set_info(self, name: VolumeName, text: str) -> None:
         self._kept.change_volume(name, lambda found: replace(found, info=text))
 
+    def set_origin(self, name: VolumeName, map: MapId | None) -> None:
+        # The record's `origin` stays: the image is a clone of that, whatever was copied onto it, and `changed` asks.
+        self._kept.change_volume(name, lambda found: replace(found, map=map))
+
     def _plan_open(self, name: str, record: VolumeRecord, *, exclusive: bool) -> Opening:
         # Who uses it here is spared by the fence, so it does not matter to the plan.
         writers = Writers(record.holders, record.exclusive)

@@ -4,12 +4,13 @@
     compare    is disk 0 still a clone of it? Then nothing is copied                     Comparison, plan_way
     reset      make it one again, for a reinstall, where the storage can                 reset
     export     its data, each block compared with its hash over there                    open_stored
+    origin     what it is to know of a copy: before one, nothing; after it, the image    note_copy
 
 Once `show` has told the image's map, the others name that: a name that is removed and given again in between cannot put
 other content onto the disk.
 
-Disk 0 is known over there by DISK_0_UUID, which Ganeti told the provider when the disk was made. Nothing is believed of
-how it was made: what counts is whether it reads as the image now.
+Disk 0 is known over there by DISK_0_UUID, which Ganeti told the provider when the disk was made. How that was does not
+matter, but whether it reads as the image now; on Ceph, whether it is an untouched clone of it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ PACKAGE: Final = "snf-extstorage"
 ANSWER_LIMIT: Final = 1 << 20
 #: More than the longest that Ceph is waited for over there.
 ASK_S: Final = 300.0
+#: A record is all that is written; who deploys onto other storage is not to wait for a Ceph that is down.
+NOTE_S: Final = 60.0
 _MAP: Final = re.compile(r"[0-9a-f]{64}")
 _RANGE: Final = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")
 
@@ -112,6 +115,15 @@ def reset(image: StoredImage, volume: str, settings: Settings, *, runner: Runner
     """
     words = [settings.snf_store, "volume", "reset", "--", volume, image.content]
     rooms.ask(words, package=PACKAGE, timeout_s=ASK_S, runner=runner)
+
+
+def note_copy(uuid: str, image: StoredImage | None, settings: Settings, *, runner: Runner = run) -> None:
+    """Tell the store what is copied onto the disk that Ganeti knows as `uuid`; None: nothing that the store knows.
+
+    A snapshot of a volume has the properties of the image that the store takes it for. Raises Error.
+    """
+    words = [settings.snf_store, "volume", "origin", "--", uuid, *([image.content] if image else [])]
+    rooms.ask(words, package=PACKAGE, timeout_s=NOTE_S, ok=(0, 1), runner=runner)
 
 
 def plan_way(image: StoredImage, found: Comparison | None, *, reinstall: bool) -> Way:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -75,8 +76,21 @@ class Cluster:
         assert isinstance(warned, Warned)
         return copied, warned
 
+    def golden(self) -> tuple[str | None, str | None]:
+        """OSFAMILY and the parent of a snapshot."""
+        name = f"golden-{uuid4()}"
+        self.script("setinfo", VOL_METADATA="originstname+web1")
+        done = snf_store(self.site, "snapshot", "--no-commit", "web1", name)
+        assert done.returncode == 0, done.sentence
+        found = shown(self.site, name)
+        return found["properties"].get("OSFAMILY"), found["parent"]
+
     def content(self) -> bytes:
         return read(self.device, SIZE_MIB * MIB)
+
+
+def shown(site: Site, name: str) -> Any:
+    return json.loads(snf_store(site, "image", "show", "--json", name).stdout)
 
 
 @pytest.fixture
@@ -148,6 +162,42 @@ def test_onto_any_other_volume_the_image_is_copied_each_block_proved_and_a_warni
     assert (done.returncode, "has other bytes than its name says" in done.sentence) == (3, True), done.output
     assert "both ends of its disk were wiped" in done.sentence
     assert cluster.content()[:MIB] == bytes(MIB)
+
+
+def test_a_snapshot_has_the_properties_of_what_was_deployed_last_and_none_of_what_is_not_known(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    # Two names of one content, and which of them was meant nobody knows.
+    for name, file, family in (("other", "a", "windows"), ("same", "b", "linux"), ("twin", "b", "freebsd")):
+        (tmp_path / file).write_bytes(file.encode() * MIB)
+        added = snf_store(cluster.site, "image", "add", "--property", f"OSFAMILY={family}", name, tmp_path / file)
+        assert added.returncode == 0, added.sentence
+    cluster.make(origin="debian")
+    found = [cluster.golden()]
+    # Reinstalled from another image: it becomes that one without a copy.
+    assert cluster.deploy("store://other", img_properties=EVERYTHING, INSTANCE_REINSTALL="1").returncode == 0
+    found.append(cluster.golden())
+    # As a new instance: that one is copied.
+    assert cluster.deploy(img_properties=EVERYTHING).returncode == 0
+    found.append(cluster.golden())
+    (cluster.node.folder / "images" / "local.raw").write_bytes(os.urandom(MIB))
+    local = {"img_format": "diskdump", "img_properties": EVERYTHING}
+    assert cluster.deploy("local://local.raw", **local).returncode == 0
+    found.append(cluster.golden())
+    assert cluster.deploy("store://same", img_properties=EVERYTHING).returncode == 0
+    found.append(cluster.golden())
+    debian, other, same = (shown(cluster.site, name)["map"] for name in ("debian", "other", "same"))
+    assert found == [("linux", debian), ("windows", other), ("linux", debian), (None, None), (None, same)]
+
+
+def test_a_copy_that_failed_leaves_nothing_known(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(os.urandom(MIB))
+    assert snf_store(cluster.site, "image", "add", "other", tmp_path / "other").returncode == 0
+    cluster.make(origin="other")
+    cluster.replace_store('[ "$2" != export ] || { echo "snf-store: torn" >&2; exit 5; }')
+    assert cluster.deploy(img_properties=EVERYTHING).returncode == 5
+    cluster.replace_store()
+    assert cluster.golden() == (None, None)
 
 
 def test_a_disk_of_other_storage_is_copied_onto_if_verify_finds_the_image(cluster: Cluster, image: bytes) -> None:

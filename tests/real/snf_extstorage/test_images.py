@@ -149,6 +149,19 @@ def test_a_volume_is_told_from_its_image_once_it_was_written(site: Site, image: 
     assert compared(site, UUID, "golden") != 0
 
 
+def test_what_a_volume_holds_can_be_written_down_and_forgotten(site: Site, image: Path) -> None:
+    (base,) = site.node().bases()
+    absent = snf_store(site, "volume", "origin", UUID, "debian")
+    assert (absent.returncode, absent.stdout) == (1, f"there is no volume {UUID}")
+    site.script("create", V, VOL_SIZE="64")
+    for words, origin in ((("debian",), base), ((), None), (("debian",), base)):
+        assert snf_store(site, "volume", "origin", UUID, *words).returncode == 0
+        assert site.node().facts(VolumeName(V)).origin == origin
+    assert compared(site, UUID, "debian") != 0  # nobody believes it
+    unknown = snf_store(site, "volume", "origin", V, "none")
+    assert (unknown.returncode, site.node().facts(VolumeName(V)).origin) == (2, base)
+
+
 def test_a_disk_of_zeros_is_no_clone(site: Site, image: Path) -> None:
     site.script("create", V, VOL_SIZE="64")
     changed = compared(site, UUID, "debian")

@@ -54,5 +54,11 @@ def test_a_clone_on_ceph_is_not_copied_onto_and_a_plain_disk_is(
         assert "WARNING" in deploy(node, rados, other, plain)
         (copied,) = (r for r in node.records() if isinstance(r, CopyDone))
         assert copied.written == 6 * MIB
+        # What was copied onto it is known, and still makes it no clone.
+        held = [json.loads(scripts.command("volume", "show", "--json", v).stdout)["origin"] for v in (name, other)]
+        assert held[0] is not None
+        assert held[0] == held[1]
+        compared = json.loads(scripts.command("volume", "compare", "--json", plain, "debian").stdout)
+        assert compared["changed"] == SIZE_MIB * MIB
     for volume in (name, other):
         assert rados.read(volume, count=SIZE_MIB * MIB) == content.ljust(SIZE_MIB * MIB, b"\0")

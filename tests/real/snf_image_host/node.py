@@ -48,7 +48,7 @@ class Fake:
     def configure(self, **keys: object) -> None:
         """Write the configuration: this node's folders, and `keys` (a None takes a key out)."""
         folders = {"image_dir": "images", "helper_dir": "helper", "run_dir": "run", "log_dir": "log"}
-        folders |= {"staging_dir": "staging", "spool": "spool", "variants_dir": "variants"}
+        folders |= {"staging_dir": "staging", "spool": "spool", "variants_dir": "variants", "snf_store": "snf-store"}
         settings: dict[str, object] = {key: str(self.folder / name) for key, name in folders.items()}
         settings |= {"qemu": str(self.folder / "qemu"), "accel": "tcg", "tcg_limit_s": 20, "user": "nobody"} | keys
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items() if value is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from snf_extstorage.commandline import parse
 from snf_extstorage.commands.image import ImageFacts
 from snf_extstorage.commands.volume import Comparison as Told
 from snf_image_host.params import ParameterError, Parameters, parse_parameters
@@ -20,6 +21,7 @@ from snf_image_host.sources.store import (
     StoredImage,
     compare,
     find_stored,
+    note_copy,
     open_stored,
     plan_way,
     reset,
@@ -203,6 +205,18 @@ def test_once_its_map_is_known_the_image_is_asked_for_by_that_and_not_by_its_nam
     compare(image, "u", Settings(), runner=runner)
     reset(image, "v", Settings(), runner=runner)
     assert [call.argv[-1] for call in runner.calls] == [asked, asked]
+
+
+@pytest.mark.parametrize(("known", "words"), [(True, ("u", f"map:{HASH}")), (False, ("u",))])
+def test_a_copy_is_told_to_the_store_which_may_not_know_the_disk(known: bool, words: tuple[str, ...]) -> None:
+    image = stored() if known else None
+    for code in (0, 1):
+        runner = FakeRunner(Answer(returncode=code))
+        note_copy("u", image, Settings(), runner=runner)
+        assert runner.calls[0].argv == ("snf-store", "volume", "origin", "--", *words)
+        parse(runner.calls[0].argv[1:])  # and it knows these words
+    with pytest.raises(EnvironmentFault, match="Ceph is down"):
+        note_copy("u", image, Settings(), runner=FakeRunner(Answer(returncode=3, stderr=b"snf-store: Ceph is down")))
 
 
 def test_the_stores_properties_hold_where_nothing_else_is_given() -> None:
