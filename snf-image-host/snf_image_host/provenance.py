@@ -31,9 +31,8 @@ def forget(way: Way | None, env: OsEnv, parameters: Parameters, settings: Settin
     except Error as e:
         if parameters.stored is not None:
             raise
-        logger.warning(
-            "instance=%s if disk 0 is a volume, its snapshots may have another image's properties: %s", env.instance, e
-        )
+        # Hardly ever more than a node that has the package and no store: a store that is down has no disks that work.
+        logger.info("instance=%s the store was not told that disk 0 is copied onto: %s", env.instance, e)
 
 
 def remember(way: Way | None, env: OsEnv, parameters: Parameters, settings: Settings, reporter: Reporter) -> None:
