@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, NewType, TypedDict
 
 from synnefo_light.errors import ProtocolError
+from synnefo_light.files import read_bounded
 from synnefo_light.resource_names import ALLOWED, is_name
 from synnefo_light.units import MiB
 
@@ -22,6 +23,8 @@ OS_API_VERSION: Final = 20
 COUNT_LIMIT: Final = 32
 #: A link to the files of the version that the node runs.
 SHARE: Final = Path("/etc/ganeti/share")
+#: Ganeti writes it on every node.
+CLUSTER: Final = Path("/var/lib/ganeti/ssconf_cluster_name")
 
 _INSTANCE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -77,6 +80,15 @@ def parse_version(target: str) -> tuple[int, int]:
     if not found:
         raise ProtocolError(f"{SHARE} leads to {target[:200]!r}, which names no version of Ganeti")
     return int(found[1]), int(found[2])
+
+
+def cluster_name(file: Path = CLUSTER) -> str:
+    """The cluster that this node is of, or "" where no such name is written down; nothing stops working without it."""
+    try:
+        text = read_bounded(file, limit=1024).decode("ascii", "replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return text if len(text) <= 255 and _INSTANCE.fullmatch(text) else ""
 
 
 def os_parameters(environ: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
 from snf_extstorage.volume import NotFound, Origin, Volumes
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import SHARE, CreateEnv, SnapshotEnv, parse_version
+from synnefo_light.ganeti import SHARE, CreateEnv, SnapshotEnv, parse_version, parse_volume_name
 from synnefo_light.units import bytes_of
 
 PARAMETERS: Final = (
@@ -48,7 +48,8 @@ class Archipelago(VolumeProvider):
         if origin:
             self._clone(origin, env)
         elif adopt:
-            self._volumes.adopt(adopt, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+            source = parse_volume_name(adopt, named="adopt")
+            self._volumes.adopt(source, env.volume, uuid=env.uuid, size=bytes_of(env.size))
         else:
             self._volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
         self._watch()

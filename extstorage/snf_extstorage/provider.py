@@ -74,10 +74,10 @@ class VolumeProvider:
     def snapshot(self, env: SnapshotEnv) -> None:
         """Ganeti attaches, reads and removes what it snapshots as if it were a volume, so it is made one: a clone.
 
-        One of that name is what an export left that died; it goes, unless it is in use.
+        One of that name is what an export left that died, perhaps with its node; it goes, unless it is seen in use.
         """
         size = self._volumes.facts(env.volume).size  # and not Ganeti's book, which a failed grow leaves behind
-        self._volumes.remove(env.snapshot)
+        self._volumes.remove(env.snapshot, deserted=True)
         self._volumes.clone(FromVolume(volume=env.volume), env.snapshot, uuid=None, size=size)
 
     def set_info(self, env: SetInfoEnv) -> None:

@@ -141,6 +141,7 @@ class VolumeFacts:
     exclusive: bool  # one alone, until it closes
     stored: Bytes | None  # what it takes; shared with others or not. None: the engine cannot say
     extents: int | None  # the more, the slower a snapshot. None: does not apply
+    cluster: str = ""  # Ganeti's, that it was made for; "": not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +174,11 @@ class Volumes(Protocol):
         """
         ...
 
-    def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
-        """Take over what the engine has under another name, `source`, as a volume. Raises NotFound, InUse, Exists."""
+    def adopt(self, source: VolumeName, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+        """Take over what the engine has under another name, `source`, as a volume.
+
+        Raises NotFound, InUse, Exists, SizeRefused, and UserError for what is another disk's, or the engine's own.
+        """
         ...
 
     def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
@@ -262,8 +266,13 @@ class Volumes(Protocol):
         """This node is no writer any more. Succeeds when it was none, or the volume is gone."""
         ...
 
-    def remove(self, name: VolumeName) -> None:
-        """Succeeds when it is gone. Raises InUse while it is attached anywhere or another node has it open."""
+    def remove(self, name: VolumeName, *, deserted: bool = False) -> None:
+        """Succeeds when it is gone. Raises InUse while it is attached anywhere or another node has it open.
+
+        An adopted one that was opened at most once gets its old name back instead, as no disk's; raises Exists when
+        that is taken. `deserted`: another node that is written down as a writer is dead, or what it writes is of no
+        use; only who is seen to have it open stops this.
+        """
         ...
 
     def set_info(self, name: VolumeName, text: str) -> None:

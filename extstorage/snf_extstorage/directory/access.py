@@ -34,7 +34,7 @@ from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loop, Loops, forget_pages, let_write, update_size
 from snf_extstorage.directory.place import Place
 from snf_extstorage.directory.record import VolumeRecord
-from snf_extstorage.refusals import refuse_shrinking
+from snf_extstorage.refusals import formerly_after_open, refuse_shrinking
 from snf_extstorage.volume import Attachment, InUse, NotFound, Trace
 from snf_extstorage.writers import Writers, is_contested, plan_close, plan_open
 from synnefo_light.errors import Error, HalfDone
@@ -96,7 +96,9 @@ class Access:
                     ", ".join(sorted(others)),
                 )
             self._trace("open record")
-            opened = dataclasses.replace(record, generation=generation, opened=True)
+            opened = dataclasses.replace(
+                record, generation=generation, opened=True, formerly=formerly_after_open(record)
+            )
             self._save_writers(name, opened, plan.writers)
             loop = self._device(name)
             if loop is not None:
@@ -172,10 +174,13 @@ class Access:
             save(self._place, name, dataclasses.replace(record, map=map))
 
     @contextlib.contextmanager
-    def leaving(self, name: str, record: VolumeRecord) -> Iterator[None]:
-        """What `remove` does first, holding the record; nobody attaches it here meanwhile. Raises InUse."""
+    def leaving(self, name: str, record: VolumeRecord, *, deserted: bool = False) -> Iterator[None]:
+        """What `remove` does first, holding the record; nobody attaches it here meanwhile. Raises InUse.
+
+        `deserted`: whatever another node writes goes to a file without a name.
+        """
         others = sorted(set(record.holders) - {self._node})
-        if others:
+        if others and not deserted:
             raise InUse(f"volume {name} is to be removed, but {others[0]} has it open; stop its instance there first")
         with self._loops.gate(name):
             self._leave(name)

@@ -13,6 +13,7 @@ the same call finds that it is what was asked for. Removing: 1 device, 2 rename 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +28,14 @@ from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loops
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
-from snf_extstorage.refusals import refuse_other, refuse_resizing, refuse_smaller
+from snf_extstorage.refusals import (
+    is_lent,
+    refuse_adopting,
+    refuse_other,
+    refuse_resizing,
+    refuse_returning,
+    refuse_smaller,
+)
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import (
     RUNNING,
@@ -48,7 +56,7 @@ from snf_extstorage.volume import (
     no_trace,
 )
 from synnefo_light.files import read_bounded, sync_file, write_atomic
-from synnefo_light.ganeti import VolumeName
+from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
@@ -70,9 +78,17 @@ class DirectoryVolumes:
     resets = True
 
     def __init__(
-        self, place: Place, *, node: str, hints: Path, cow_extent: int = COW_EXTENT, trace: Trace = no_trace
+        self,
+        place: Place,
+        *,
+        node: str,
+        hints: Path,
+        cluster: str = "",
+        cow_extent: int = COW_EXTENT,
+        trace: Trace = no_trace,
     ) -> None:
         self.place = place
+        self._cluster = cluster
         self._cow_extent = cow_extent
         self._trace = trace
         self._access = Access(place, Loops(node, hints), node=node, cow_extent=cow_extent, trace=trace)
@@ -88,18 +104,18 @@ class DirectoryVolumes:
         live = isinstance(origin, FromVolume)
         self._make(name, uuid=uuid, size=size, origin=shown, map=map, source=source, live=live)
 
-    def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+    def adopt(self, source: VolumeName, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """The volume `source` gets another name. The new uuid is written first, the rename is the commit point."""
-        old = VolumeName(source)
         with contextlib.suppress(NotFound):
             found = load(self.place, name)
             if found.uuid == uuid and found.size == size and not self._exists("volumes", source):
                 self.place.sync("volumes")
                 return
             raise Exists(f"volume {source} is to become {name}, but there is one of that name")
-        with held(self.place, old) as record:
+        with held(self.place, source) as record:
+            refuse_adopting(source, name, record=record, uuid=uuid)
             refuse_resizing(source, name, has=record.size, size=size)
-            with self._access.leaving(old, record):
+            with self._access.leaving(source, record):
                 self._trace("adopt record")
                 kept = VolumeRecord(
                     uuid=uuid,
@@ -108,21 +124,37 @@ class DirectoryVolumes:
                     map=record.map,
                     generation=record.generation + 1,
                     owed=record.owed,
-                    opened=True,
+                    formerly=source,
+                    cluster=self._cluster,
                 )
-                save(self.place, old, kept)
+                save(self.place, source, kept)
                 self._trace("adopt publish")
-                os.rename(self.place.folder("volumes", old), self.place.folder("volumes", name))
+                os.rename(self.place.folder("volumes", source), self.place.folder("volumes", name))
                 self.place.sync("volumes")
 
-    def remove(self, name: VolumeName) -> None:
+    def remove(self, name: VolumeName, *, deserted: bool = False) -> None:
         try:
-            with held(self.place, name) as record, self._access.leaving(name, record):
-                self._trace("remove publish")
-                self.place.discard("volumes", name)
+            with held(self.place, name) as record, self._access.leaving(name, record, deserted=deserted):
+                if is_lent(name, record):
+                    self._give_back(name, record)
+                else:
+                    self._trace("remove publish")
+                    self.place.discard("volumes", name)
         except NotFound:
             self._access.detach(name)
             self.place.sync("volumes")
+
+    def _give_back(self, name: VolumeName, record: VolumeRecord) -> None:
+        """As `adopt`: the record first, which keeps the old name, then the rename."""
+        if record.formerly != name and self._exists("volumes", record.formerly):
+            refuse_returning(name, record.formerly)
+        self._trace("return record")
+        free = dataclasses.replace(record, uuid=None, holders=(), exclusive=False, opened=True, info="", cluster="")
+        save(self.place, name, free)
+        self._trace("return publish")
+        old, new = (self.place.folder("volumes", one) for one in (name, record.formerly))
+        self.place.roomy(lambda: os.rename(old, new))
+        self.place.sync("volumes")
 
     def _make(
         self,
@@ -135,7 +167,7 @@ class DirectoryVolumes:
         source: Path | None,
         live: bool = False,
     ) -> None:
-        record = VolumeRecord(uuid=uuid, size=size, origin=origin, map=map)
+        record = VolumeRecord(uuid=uuid, size=size, origin=origin, map=map, cluster=self._cluster)
         if self._is_there(name, record):
             return
         self.place.require_space()
@@ -334,6 +366,7 @@ class DirectoryVolumes:
             exclusive=record.exclusive,
             stored=Bytes(stored),
             extents=extents,
+            cluster=record.cluster,
         )
 
     def find(self, uuid: str) -> VolumeName | None:
@@ -401,7 +434,8 @@ def volumes(settings: Settings) -> DirectoryVolumes:
     place = Place(settings.folder, settings.reserve_percent)
     place.require_format()
     cow_extent = settings.cow_extent_kib * KIB
-    return DirectoryVolumes(place, node=settings.node_name, hints=settings.run / "loops", cow_extent=cow_extent)
+    hints = settings.run / "loops"
+    return DirectoryVolumes(place, node=settings.node_name, hints=hints, cluster=cluster_name(), cow_extent=cow_extent)
 
 
 def _map_id(text: str | None) -> MapId | None:

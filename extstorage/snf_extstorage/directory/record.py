@@ -39,6 +39,8 @@ class VolumeRecord:
     serial: int = 0  # rises with each change of the record
     opened: bool = False  # whether anybody may have written to it
     info: str = ""
+    formerly: str = ""  # its name before it was adopted, until it is opened for the second time
+    cluster: str = ""  # Ganeti's, that it was made for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,15 @@ from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import ADOPTED, OF_VOLUME, Beat, Kept, base_image, clones_snapshot
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.uri import render_uri
-from snf_extstorage.refusals import refuse_resizing, refuse_shrinking, refuse_smaller
+from snf_extstorage.refusals import (
+    formerly_after_open,
+    is_lent,
+    refuse_adopting,
+    refuse_resizing,
+    refuse_returning,
+    refuse_shrinking,
+    refuse_smaller,
+)
 from snf_extstorage.volume import (
     RUNNING,
     Attachment,
@@ -43,7 +51,7 @@ from snf_extstorage.volume import (
 from snf_extstorage.writers import Opening, Writers, plan_close, plan_open
 from synnefo_light.ceph import Access, Cluster
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import VolumeName
+from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.log import logger
 from synnefo_light.units import KIB, Bytes, human
 
@@ -88,6 +96,7 @@ class RadosVolumes:
         user_in_uri: bool = True,
         reserve_percent: int = 5,
         fencing: bool = True,
+        cluster: str = "",
         patience_s: float = PATIENCE_S,
         spare: Callable[[Client], bool] | None = None,
         trace: Trace = no_trace,
@@ -100,6 +109,7 @@ class RadosVolumes:
         self._user_in_uri = user_in_uri
         self._reserve_percent = reserve_percent
         self._fencing = fencing
+        self._cluster = cluster
         self._patience_s = patience_s
         self._spare = spare
         self._trace = trace
@@ -109,7 +119,7 @@ class RadosVolumes:
     def create(self, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         self._require_usable(name)
         self._require_space()
-        wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin="zeros", map=None)
+        wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin="zeros", map=None, cluster=self._cluster)
         self._kept.make_volume(name, wanted, lambda beat: self._images.create(name, size))
 
     def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
@@ -140,18 +150,27 @@ class RadosVolumes:
             if size != source.size or not source.frozen:  # opening it takes half as long as cloning
                 self._images.resize(name, size)
 
-        wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin=source.shown, map=source.map)
+        wanted = VolumeRecord(
+            state="ready", uuid=uuid, size=size, origin=source.shown, map=source.map, cluster=self._cluster
+        )
         self._kept.make_volume(name, wanted, fill)
 
-    def adopt(self, source: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
+    def adopt(self, source: VolumeName, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """An image of that name, whether a volume of ours or not. Its rename is between the two swaps of the record."""
         self._require_usable(name)
         origin = f"{ADOPTED}{source}"
         old, found = self._kept.volumes.get(source), self._kept.volumes.get(name)
         wanted = VolumeRecord(
-            state="ready", uuid=uuid, size=size, origin=origin, map=old.map if old else None, opened=True
+            state="ready",
+            uuid=uuid,
+            size=size,
+            origin=origin,
+            map=old.map if old else None,
+            formerly=source,
+            cluster=self._cluster,
         )
         if found is None or found.origin != origin:
+            refuse_adopting(source, name, record=old, uuid=uuid)
             self._require_adoptable(source, old, name, size)
         elif (found.uuid, found.size) != (uuid, size):
             raise Exists(f"{source} is to become volume {name}, but there is one of that name")
@@ -173,14 +192,16 @@ class RadosVolumes:
             has = int(image.size())
         refuse_resizing(source, name, has=has, size=size)
 
-    def remove(self, name: VolumeName) -> None:
+    def remove(self, name: VolumeName, *, deserted: bool = False) -> None:
         if self._krbd:
             mapping.unmap(self._images, name)
         found = self._kept.volumes.get(name)
         if found is None:
             return
+        if is_lent(name, found) and self._images.is_there(name) and self._images.is_there(found.formerly):
+            refuse_returning(name, found.formerly)
         if found.state == "ready":
-            self._refuse_users(name, found)
+            self._refuse_users(name, None if deserted else found)
         self._kept.remove_volume(name, found)
 
     def _refuse_users(self, name: str, record: VolumeRecord | None) -> None:
@@ -317,6 +338,7 @@ class RadosVolumes:
                 holders=plan.writers.nodes,
                 exclusive=plan.writers.exclusive,
                 opened=True,
+                formerly=formerly_after_open(found),
                 generation=found.generation + plan.fence,
             )
 
@@ -359,6 +381,7 @@ class RadosVolumes:
             exclusive=record.exclusive,
             stored=None if parts is None else Bytes(sum(length for _, length in parts)),
             extents=None,
+            cluster=record.cluster,
         )
 
     def has(self, name: str) -> bool:
@@ -458,4 +481,5 @@ def volumes(settings: Settings) -> RadosVolumes:
         krbd=ceph.krbd,
         user_in_uri=ceph.user_in_uri,
         reserve_percent=settings.reserve_percent,
+        cluster=cluster_name(),
     )

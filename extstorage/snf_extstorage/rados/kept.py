@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from snf_extstorage.rados.images import Images
 from snf_extstorage.rados.record import PLACES, BaseRecord, PlaceRecord, SnapshotRecord, Table, VolumeRecord
-from snf_extstorage.refusals import refuse_other
+from snf_extstorage.refusals import is_lent, refuse_other
 from snf_extstorage.volume import Exists, InUse, NotFound, Trace
 from synnefo_light.ceph import CephFault
 from synnefo_light.errors import Error
@@ -33,6 +33,8 @@ GONE: Final = "gone."
 #: How the origin of a volume begins that had another name before, and of one that is a clone of a volume.
 ADOPTED: Final = "adopted from "
 OF_VOLUME: Final = "volume "
+#: The origin of one that was adopted and given back.
+RETURNED: Final = "given back"
 ATTEMPTS: Final = 20
 #: Much less than what `upkeep.py` takes for dead.
 BEAT_S: Final = 300.0
@@ -211,10 +213,25 @@ class Kept:
     def finish_removing(self, name: str, found: VolumeRecord) -> None:
         self.trace("remove image")
         if self.volumes.get(name) == found:
-            self._throw_away(name, found)
+            if is_lent(name, found):
+                self._give_back(name, found)
+            else:
+                self._throw_away(name, found)
         self.trace("remove done")
         self.volumes.swap(name, found, None)
         self.images.empty_trash(prefix=GONE)
+
+    def _give_back(self, name: str, found: VolumeRecord) -> None:
+        """What was adopted and not used gets its old name and a record of its own, as no disk's."""
+        source = found.formerly
+        with contextlib.suppress(NotFound):  # renamed already, by who died; or never, if the adoption did
+            self.images.rename(name, source)
+        self.trace("return record")
+        free = VolumeRecord(
+            state="ready", uuid=None, size=found.size, origin=RETURNED, map=found.map, opened=True, made_s=found.made_s
+        )
+        if self.images.is_there(source) and self.volumes.get(source) is None:
+            self.volumes.swap(source, None, free)
 
     def remove_base(self, key: str) -> None:
         found = self.bases.get(key)

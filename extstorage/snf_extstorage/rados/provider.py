@@ -20,7 +20,16 @@ from snf_extstorage.rados.record import PlaceRecord
 from snf_extstorage.settings import Settings, load_settings
 from snf_extstorage.volume import Attachment, Exists
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import CreateEnv, GrowEnv, OpenEnv, SetInfoEnv, SnapshotEnv, VolumeEnv, VolumeName
+from synnefo_light.ganeti import (
+    CreateEnv,
+    GrowEnv,
+    OpenEnv,
+    SetInfoEnv,
+    SnapshotEnv,
+    VolumeEnv,
+    VolumeName,
+    cluster_name,
+)
 from synnefo_light.log import escape
 from synnefo_light.units import KIB, bytes_of, parse_size
 
@@ -145,7 +154,7 @@ class Rados:
         """Beside its volume; what an earlier export left of that name may be elsewhere."""
         place, before = self._place(env.volume), self._places.get(env.snapshot)
         if before is not None and before != place:
-            self._volumes_at(before).remove(env.snapshot)
+            self._volumes_at(before).remove(env.snapshot, deserted=True)
         self._places.put(env.snapshot, before, place)
         VolumeProvider(self._volumes_at(place)).snapshot(env)
 
@@ -181,6 +190,7 @@ class Rados:
             user_in_uri=self._settings.ceph.user_in_uri,
             reserve_percent=self._settings.reserve_percent,
             fencing=place.fence,
+            cluster=cluster_name(),
         )
 
 

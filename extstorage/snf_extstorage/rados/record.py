@@ -30,6 +30,8 @@ LIMIT: Final = 16 << 10
 PLACES: Final = "snf.places"
 VERSION: Final = 1
 _DIGITS: Final = 32
+#: Fields that lines of before have not; left out where empty, for a swap compares whole lines.
+_LATER: Final = frozenset({"formerly", "cluster"})
 
 #: making: the image is not whole yet; removing: it is on its way out. Both are ours to finish, whoever began it.
 State = Literal["making", "ready", "removing"]
@@ -49,6 +51,8 @@ class VolumeRecord:
     opened: bool = False  # whether anybody may have written to it
     info: str = ""
     made_s: int = 0  # when it was begun, in seconds since 1970
+    formerly: str = ""  # its name before it was adopted, until it is opened for the second time
+    cluster: str = ""  # Ganeti's, that it was made for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,10 @@ R = TypeVar("R", VolumeRecord, SnapshotRecord, BaseRecord, PlaceRecord)
 
 def render_line(record: VolumeRecord | SnapshotRecord | BaseRecord | PlaceRecord, *, place: str) -> str:
     """`place`: TABLE/NAME."""
-    text = json.dumps(plain(record), sort_keys=True, separators=(",", ":"))
+    fields = plain(record)
+    assert isinstance(fields, dict)
+    found = {key: value for key, value in fields.items() if value != "" or key not in _LATER}
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"))
     return f"{VERSION} {_checksum(text, place)} {text}"
 
 

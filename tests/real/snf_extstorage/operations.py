@@ -54,7 +54,7 @@ Act = Callable[[Node], object]
 
 
 def made(node: Node) -> None:
-    node.volumes.create(V, uuid="u", size=SIZE)
+    node.volumes.create(V, uuid=None, size=SIZE)
     with open(node.site.place.disk("volumes", V), "r+b") as file:
         file.write(CONTENT)
         os.fsync(file.fileno())
@@ -150,6 +150,17 @@ def adopt(node: Node) -> None:
     node.volumes.adopt(V, W, uuid="w", size=SIZE)
 
 
+def adopted(node: Node) -> None:
+    made(node)
+    adopt(node)
+
+
+def is_back(node: Node) -> None:
+    assert list(node.volumes.volumes()) == [V]
+    assert node.volumes.facts(V).uuid is None
+    assert content_of(node, "volumes", V) == CONTENT
+
+
 def holders(*wanted: str) -> Act:
     def after(node: Node) -> None:
         assert node.volumes.facts(V).holders == wanted
@@ -180,6 +191,7 @@ CASES: Final[dict[str, Case]] = {
     ),
     "remove": Case(opened, lambda n: n.volumes.remove(V), is_gone, 1),
     "adopt": Case(made, adopt, lambda n: content_of(n, "volumes", W) == CONTENT or pytest.fail("lost"), 2),
+    "give back": Case(adopted, lambda n: n.volumes.remove(W), is_back, 2),
     "register": Case(made, register, lambda n: is_in_store(n, "image"), 8),
     "commit": Case(frozen, lambda n: n.catalog.commit("golden"), lambda n: is_in_store(n, "golden"), 8),
     "remove image": Case(

@@ -18,6 +18,7 @@ from snf_extstorage.volume import (
     FromBase,
     FromSnapshot,
     FromVolume,
+    InUse,
     NotFound,
     SizeRefused,
     SnapshotName,
@@ -136,6 +137,45 @@ def test_adopt_takes_over_a_volume_with_its_bytes_and_asks_for_its_size(
     assert name not in engine.volumes()
     with pytest.raises(NotFound):
         engine.adopt(name, VolumeName("third"), uuid=UUID, size=SIZE)
+
+
+def test_adopt_takes_neither_the_engines_own_images_nor_another_disks(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName, other: VolumeName
+) -> None:
+    base = VolumeName("base." + "0" * 64)
+    with pytest.raises(UserError, match="are the engine's own"):
+        engine.adopt(base, other, uuid=UUID, size=SIZE)
+    engine.create(name, uuid=UUID.replace("e", "f"), size=SIZE)
+    with pytest.raises(UserError, match="Ganeti made it for its disk"):
+        engine.adopt(name, other, uuid=UUID, size=SIZE)
+    assert {name, other} & rados.images_there() == {name}
+
+
+def test_a_creation_that_is_undone_gives_back_what_it_adopted_and_one_that_was_used_is_removed(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName, other: VolumeName
+) -> None:
+    rados.ceph.run(["rbd", "create", "--size", "4M", f"{POOL}/{name}"])
+    assert rados.write(name, "A")
+    for opens, left in ((1, {name}), (2, set())):
+        engine.adopt(name, other, uuid=UUID, size=Bytes(4 * MIB))
+        for _ in range(opens):
+            engine.open(other, exclusive=True)
+        engine.detach(other)
+        engine.remove(other)
+        assert {name, other} & rados.images_there() == left
+        assert {name, other} & set(engine.volumes()) == left
+        assert not left or rados.read(name) == b"A" * 4096
+
+
+def test_what_a_dead_node_has_is_removed_only_when_it_is_said_that_it_is_dead(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName
+) -> None:
+    rados.node("node2").create(name, uuid=UUID, size=SIZE)
+    rados.node("node2").open(name, exclusive=True)
+    with pytest.raises(InUse, match="node2 has it open"):
+        engine.remove(name)
+    engine.remove(name, deserted=True)
+    assert name not in engine.volumes()
 
 
 @pytest.mark.parametrize("step", ["create record", "create image", "create publish", "create done"])

@@ -62,7 +62,7 @@ def nothing(_: object) -> None:
 
 
 def made(catalog: Catalog) -> None:
-    catalog.volumes.create(V, uuid="u", size=SIZE)
+    catalog.volumes.create(V, uuid=None, size=SIZE)
 
 
 def frozen(catalog: Catalog) -> None:
@@ -174,6 +174,11 @@ def is_adopted(storage: OnRados) -> None:
     is_gone(storage)
 
 
+def is_back(storage: OnRados) -> None:
+    assert (list(storage.volumes().volumes()), storage.volumes().facts(V).uuid) == ([V], None)
+    assert read(storage, V)[: len(CONTENT)] == CONTENT
+
+
 def is_dropped(storage: OnRados) -> None:
     with pytest.raises(NotFound):
         storage.volumes().snapshot_facts(SNAP)
@@ -199,6 +204,7 @@ CASES: Final[dict[str, Case]] = {
     "remove under a snapshot": Case(golden, lambda c: c.volumes.remove(V), is_gone_but_for_its_snapshot, 4),
     "drop the last snapshot": Case(frozen_and_removed, lambda c: c.volumes.drop_snapshot(SNAP), is_dropped, 3),
     "adopt": Case(nothing, lambda c: c.volumes.adopt(V, W, uuid="w", size=SIZE), is_adopted, 4),
+    "give back": Case(lambda c: c.volumes.adopt(V, W, uuid="w", size=SIZE), lambda c: c.volumes.remove(W), is_back, 4),
     "register": Case(nothing, register, is_committed, 25),
     "commit": Case(golden, lambda c: c.commit("golden"), is_committed, 18),
     "collect": Case(forgotten, collect, is_clone, 10),

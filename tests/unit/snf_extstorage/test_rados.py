@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +187,12 @@ def test_a_record_of_another_name_or_a_newer_release_is_refused() -> None:
     other = render_line(BaseRecord(state="ready", size=1), place="snf.volumes/a")
     with pytest.raises(DamagedRecord, match="is none of this release"):
         parse_line(other, VolumeRecord, place="snf.volumes/a")
+
+
+def test_a_line_of_before_adoptions_and_clusters_were_written_down_is_read_and_rendered_as_it_was() -> None:
+    """A swap compares whole lines; one that came out otherwise would never be changed again."""
+    assert '"formerly"' not in LINE
+    assert '"cluster"' not in LINE
+    assert parse_line(LINE, VolumeRecord, place="snf.volumes/a").cluster == ""
+    now = dataclasses.replace(RECORD, formerly="v", cluster="one.example.org")
+    assert parse_line(render_line(now, place="snf.volumes/a"), VolumeRecord, place="snf.volumes/a") == now

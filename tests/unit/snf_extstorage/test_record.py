@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -34,6 +35,13 @@ def test_a_newer_record_and_one_of_another_kind_are_refused_by_what_they_are() -
         decode(newer, "snf-volume", VolumeRecord, place="r")
     with pytest.raises(EnvironmentFault, match="not a record of kind snf-volume"):
         decode(encode("snf-base", BaseRecord(size=1)), "snf-volume", VolumeRecord, place="r")
+
+
+def test_a_record_of_before_adoptions_and_clusters_were_written_down_is_read() -> None:
+    body = b'{"exclusive":false,"generation":3,"holders":["a","b"],"info":"x","map":"7f","opened":false,'
+    body += b'"origin":"map 7f","owed":[],"serial":0,"size":5,"uuid":"u"}\n'
+    raw = f"snf-volume 1 {hashlib.sha256(body).hexdigest()}\n".encode() + body
+    assert decode(raw, "snf-volume", VolumeRecord, place="r") == RECORD
 
 
 def test_every_field_is_kept() -> None:
