@@ -7,7 +7,8 @@ nobody will ever ask for again. A volume is its disk's by the UUID that Ganeti p
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,8 @@ from synnefo_light.log import escape
 
 #: Of a job (gnt-job(8)); in every other state it may yet make or remove a disk.
 FINISHED: Final = ("success", "error", "canceled")
+#: What an export makes of a disk, beside it.
+_SNAPSHOT: Final = re.compile(r"(.+\.ext\.disk[0-9]+)\.snap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +32,12 @@ class GanetiDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """`removable`: nobody but a person could miss the volume."""
+    """`removable`: nobody but a person could miss the volume. `held`: somebody is written down as a writer of it."""
 
     volume: VolumeName | None
     why: str
     removable: bool = False
+    held: bool = False
 
 
 def parse_disks(text: str) -> dict[str, GanetiDisk]:
@@ -80,14 +84,20 @@ def parse_unfinished(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk]) -> Iterator[Difference]:
-    """In the order of the volumes, then what Ganeti has and we have not."""
+def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk], *, cluster: str) -> Iterator[Difference]:
+    """In the order of the volumes, then what Ganeti has and we have not.
+
+    `cluster`: the name of the Ganeti that was asked. Several may use one folder or pool, and none knows the others'
+    disks, so what was made for another, or for nobody knows whom, is told and not removable.
+    """
+    volumes = list(volumes)
+    names = {volume.name for volume in volumes}
     seen = set()
     for volume in volumes:
         disk = disks.get(volume.uuid or "")
         seen.add(volume.uuid)
         if disk is None:
-            yield _without_disk(volume)
+            yield _without_disk(volume, names, cluster)
         elif volume.holders and not any(is_same_node(disk.node, holder) for holder in volume.holders):
             who = ", ".join(volume.holders)
             yield Difference(
@@ -108,12 +118,21 @@ def is_same_node(one: str, other: str) -> bool:
     return one.partition(".")[0] == other.partition(".")[0]
 
 
-def _without_disk(volume: VolumeFacts) -> Difference:
-    held = f"; {', '.join(volume.holders)} may write" if volume.holders else ""
-    if volume.name.endswith(".snap"):
-        why = f"is a snapshot for an export that died{held}"
+def _without_disk(volume: VolumeFacts, names: Collection[str], cluster: str) -> Difference:
+    snapshot = _SNAPSHOT.fullmatch(volume.name) if volume.uuid is None else None
+    ours = volume.cluster == cluster
+    if snapshot is not None:
+        why = "is a snapshot for an export that died"
+        removable = ours and snapshot[1] not in names
+        if snapshot[1] in names:
+            why += "; the next one replaces it"
     elif volume.uuid is None:
-        why = f"was not made by Ganeti{held}"
+        why, removable = "was not made by Ganeti", False
+    elif ours:
+        why, removable = "belongs to no disk of Ganeti's: a removal that failed, or a creation", True
     else:
-        why = f"belongs to no disk of Ganeti's: a removal that failed, or a creation{held}"
-    return Difference(volume=volume.name, why=why, removable=not volume.holders and volume.uuid is not None)
+        theirs = f"cluster {volume.cluster}" if volume.cluster else "a cluster whose name was not written down"
+        why, removable = f"belongs to no disk of Ganeti's here; it was made for {theirs}", False
+    if volume.holders:
+        why += f"; {', '.join(volume.holders)} may write"
+    return Difference(volume=volume.name, why=why, removable=removable, held=bool(volume.holders))

@@ -9,7 +9,8 @@ from snf_extstorage.commands import Out
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.reconciliation import compare, parse_disks, parse_unfinished
 from snf_extstorage.settings import Settings
-from synnefo_light.errors import UserError
+from synnefo_light.errors import UsageError, UserError
+from synnefo_light.ganeti import cluster_name
 from synnefo_light.run import run as run_program
 
 NAME: Final = "reconcile"
@@ -18,9 +19,14 @@ SUMMARY: Final = "say which volumes Ganeti does not know, and which it misses; r
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove the volumes that belong to no disk of Ganeti's")
+    parser.add_argument(
+        "--fence", action="store_true", help="with --remove: also those that a node that is gone may write"
+    )
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
+    if arguments.fence and not arguments.remove:
+        raise UsageError("--fence says which volumes --remove removes, and that was not given; give both")
     volumes = open_volumes(settings)
     # Volumes, then jobs, then disks: what a job made that has ended is among Ganeti's disks, or was left behind.
     facts = [volumes.facts(name) for name in volumes.volumes()]
@@ -29,11 +35,13 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         if arguments.remove:
             raise UserError(f"volumes are to be removed, but jobs that may make some have not ended ({shown}); wait")
         out(f"these jobs have not ended, and some of what follows may be theirs: {shown}")
-    found = list(compare(facts, parse_disks(_list("gnt-instance", "name,pnode,disk_template,disk.uuids"))))
+    disks = parse_disks(_list("gnt-instance", "name,pnode,disk_template,disk.uuids"))
+    found = list(compare(facts, disks, cluster=cluster_name()))
     for one in found:
         out(f"{one.volume or '-'}: {one.why}")
-        if arguments.remove and one.removable and one.volume is not None:
-            volumes.remove(one.volume)
+        wanted = arguments.remove and one.removable and (arguments.fence or not one.held)
+        if wanted and one.volume is not None:
+            volumes.remove(one.volume, deserted=arguments.fence)
             out(f"{one.volume}: removed")
     return 1 if found else 0
 

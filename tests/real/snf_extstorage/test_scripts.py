@@ -11,7 +11,8 @@ import pytest
 from snf_extstorage.directory.place import init_place
 
 from synnefo_light.errors import UserError
-from synnefo_light.units import MIB
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.units import MIB, Bytes
 from tests.real.snf_extstorage.places import SCRIPTS, Site, mounted_xfs, read, release, write
 
 V = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
@@ -149,6 +150,7 @@ def test_a_map_travels_to_another_store_and_what_changed_travels_alone(site: Sit
         ({"VOL_SIZE": "16", "EXTP_ORIGIN": "../debian"}, 2, "neither a name nor map:HASH"),
         ({"VOL_SIZE": "16", "EXTP_ORIGIN": "debian", "EXTP_ADOPT": "x"}, 2, "give one of the two"),
         ({"VOL_SIZE": "16", "EXTP_ADOPT": "none"}, 2, "there is no volume none"),
+        ({"VOL_SIZE": "16", "EXTP_ADOPT": "../snapshots/none"}, 5, "adopt='../snapshots/none' cannot name a volume"),
         ({"VOL_SIZE": "16", "EXTP_ORIGINS": "debian"}, 2, "'origins' is not known to provider archipelago"),
         ({"VOL_SIZE": "0"}, 5, "VOL_SIZE='0'"),
         ({"VOL_SIZE": str((16 << 20) + 1)}, 5, "16 TiB"),
@@ -283,5 +285,11 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     answer("gnt-job", "1|success|INSTANCE_CREATE(web1)\n2|error|INSTANCE_CREATE(web3)\n")
     done = subprocess.run([*python, "--remove"], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert list(site.node().volumes()) == [known]
+    left = VolumeName(f"{lost}.snap")  # what an export left whose node died, and whose instance is gone
+    site.node("node2").create(left, uuid=None, size=Bytes(MIB))
+    site.node("node2").open(left, exclusive=True)
+    for words, there in ((["--fence"], True), (["--remove"], True), (["--remove", "--fence"], False)):
+        done = subprocess.run([*python, *words], env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (left in list(site.node().volumes())) is there, (words, done.stdout, done.stderr)
     done = subprocess.run(python, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "")

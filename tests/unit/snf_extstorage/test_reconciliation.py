@@ -8,11 +8,14 @@ from synnefo_light.errors import ProtocolError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 
+OURS = "one.example.org"
 ONE, TWO = "efa8d6e0-c062-4b14-b829-467e6499f266", "11111111-c062-4b14-b829-467e6499f266"
 DISKS = {ONE: GanetiDisk(instance="web1", node="node1", template="ext")}
 
 
-def volume(name: str = "a.ext.disk0", uuid: str | None = ONE, holders: tuple[str, ...] = ()) -> VolumeFacts:
+def volume(
+    name: str = "a.ext.disk0", uuid: str | None = ONE, holders: tuple[str, ...] = (), cluster: str = OURS
+) -> VolumeFacts:
     return VolumeFacts(
         name=VolumeName(name),
         uuid=uuid,
@@ -24,6 +27,7 @@ def volume(name: str = "a.ext.disk0", uuid: str | None = ONE, holders: tuple[str
         exclusive=bool(holders),
         stored=None,
         extents=None,
+        cluster=cluster,
     )
 
 
@@ -52,9 +56,9 @@ def test_jobs_that_may_yet_make_a_disk_are_found() -> None:
 
 
 def test_what_agrees_is_no_difference() -> None:
-    assert list(compare([volume()], DISKS)) == []
-    assert list(compare([volume(holders=("node1",))], DISKS)) == []
-    assert list(compare([volume(holders=("node1", "node2"))], DISKS)) == []  # migrating
+    assert list(compare([volume()], DISKS, cluster=OURS)) == []
+    assert list(compare([volume(holders=("node1",))], DISKS, cluster=OURS)) == []
+    assert list(compare([volume(holders=("node1", "node2"))], DISKS, cluster=OURS)) == []  # migrating
 
 
 @pytest.mark.parametrize(
@@ -70,27 +74,44 @@ def test_what_agrees_is_no_difference() -> None:
 )
 def test_a_node_is_known_by_its_full_name_and_by_its_first_label(node: str, holder: str, differ: bool) -> None:
     disks = {ONE: GanetiDisk(instance="web1", node=node, template="ext")}
-    assert bool(list(compare([volume(holders=(holder,))], disks))) is differ
+    assert bool(list(compare([volume(holders=(holder,))], disks, cluster=OURS))) is differ
 
 
 @pytest.mark.parametrize(
     ("found", "why", "removable"),
     [
         (volume(uuid=TWO), "belongs to no disk of Ganeti's", True),
-        (volume(uuid=TWO, holders=("node2",)), "node2 may write", False),  # perhaps being created just now
+        (volume(uuid=TWO, cluster="two.example.org"), "was made for cluster two.example.org", False),
+        (volume(uuid=TWO, cluster=""), "a cluster whose name was not written down", False),
         (volume(uuid=None), "was not made by Ganeti", False),
-        (volume(name="a.ext.disk0.snap", uuid=None), "export that died", False),
+        (volume(name="golden.snap", uuid=None), "was not made by Ganeti", False),
+        (volume(name="a.ext.disk0.snap", uuid=None), "export that died", True),
+        (volume(name="a.ext.disk0.snap", uuid=None, cluster="two.example.org"), "export that died", False),
     ],
 )
 def test_a_volume_without_a_disk_is_explained(found: VolumeFacts, why: str, removable: bool) -> None:
-    (one,) = compare([found], {})
+    (one,) = compare([found], {}, cluster=OURS)
     assert (one.volume, why in one.why, one.removable) == (found.name, True, removable)
 
 
+def test_a_volume_that_nobody_has_any_more_but_a_node_may_write_is_told_apart() -> None:
+    """The node is dead, or making it just now; a person has to say which."""
+    for name, uuid in (("a.ext.disk0", TWO), ("a.ext.disk0.snap", None)):
+        (one,) = compare([volume(name, uuid, holders=("node2",))], {}, cluster=OURS)
+        assert (one.removable, one.held, "node2 may write" in one.why) == (True, True, True)
+
+
+def test_an_exports_snapshot_stays_for_the_next_export_while_its_volume_is_there() -> None:
+    volumes = [volume(), volume("a.ext.disk0.snap", None)]
+    (one,) = compare(volumes, DISKS, cluster=OURS)
+    assert (one.volume, one.removable) == ("a.ext.disk0.snap", False)
+    assert "the next one replaces it" in one.why
+
+
 def test_a_writer_that_is_not_the_primary_and_a_disk_without_a_volume_are_told() -> None:
-    (one,) = compare([volume(holders=("node2",))], DISKS)
+    (one,) = compare([volume(holders=("node2",))], DISKS, cluster=OURS)
     assert "web1 is on node1, but node2 may write" in one.why
     assert not one.removable
-    (lost,) = compare([], DISKS)
+    (lost,) = compare([], DISKS, cluster=OURS)
     assert (lost.volume, ONE in lost.why) == (None, True)
-    assert list(compare([], {ONE: GanetiDisk(instance="web1", node="node1", template="plain")})) == []
+    assert list(compare([], {ONE: GanetiDisk(instance="web1", node="node1", template="plain")}, cluster=OURS)) == []
