@@ -319,6 +319,10 @@ class Volumes(Protocol):
 
     def bases(self) -> Iterable[MapId]: ...
 
+    def has_base(self, map: MapId) -> bool:
+        """Whether there is one to clone; one of `bases` that was lost is none."""
+        ...
+
     def space(self) -> Space: ...
 
     def sweep(self) -> list[str]:

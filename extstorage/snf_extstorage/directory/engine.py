@@ -406,6 +406,9 @@ class DirectoryVolumes:
     def bases(self) -> Iterable[MapId]:
         return [m for n in self.place.names("bases") if (m := _map_id(n))]
 
+    def has_base(self, map: MapId) -> bool:
+        return self._exists("bases", map)
+
     def space(self) -> Space:
         return self.place.space()
 

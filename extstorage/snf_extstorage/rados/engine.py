@@ -103,14 +103,13 @@ class RadosVolumes:
     ) -> None:
         self._images = images
         self._bases = bases or images
-        self._kept = Kept(images, trace=trace)
+        self._kept = Kept(images, trace=trace, patience_s=patience_s)
         self._node = node
         self._krbd = krbd
         self._user_in_uri = user_in_uri
         self._reserve_percent = reserve_percent
         self._fencing = fencing
         self._cluster = cluster
-        self._patience_s = patience_s
         self._spare = spare
         self._trace = trace
 
@@ -209,12 +208,7 @@ class RadosVolumes:
         others = [holder for holder in (record.holders if record else ()) if holder != self._node]
         if others:
             raise InUse(f"volume {name} is to go, but {others[0]} has it open; close it there first")
-        deadline = time.monotonic() + self._patience_s
-        with contextlib.suppress(NotFound):
-            while clients := self._images.clients(name, holding=False):
-                if time.monotonic() > deadline:
-                    raise InUse(f"volume {name} is to go, but {clients[0].address} has it open; stop who uses it")
-                time.sleep(1)
+        self._kept.wait_for_clients(name, f"volume {name} is to go, but {{}} has it open; stop who uses it")
 
     def _source(self, origin: Origin, name: str) -> _Source:
         """What `name` is to begin as. Raises NotFound."""
@@ -314,9 +308,15 @@ class RadosVolumes:
         return Attachment(device=None, uris=(f"kvm:{self._uri(name)}",))
 
     def detach(self, name: VolumeName) -> None:
+        """Who still writes here and is not written down would not be fenced by the next node."""
         if self._krbd:
             mapping.unmap(self._images, name)
+        what = f"volume {name} is to be detached, but {{}} on this node has it open; stop who uses it"
+        self._kept.wait_for_clients(name, what, counts=self._lives_here())
         self.close(name)
+
+    def _lives_here(self) -> Callable[[Client], bool]:
+        return self._spare or fence.lives_here(self._images)
 
     def open(self, name: VolumeName, *, exclusive: bool) -> None:
         """Fence, where one is needed, then the record: the commit point. Died in between, the next one fences again."""
@@ -327,7 +327,7 @@ class RadosVolumes:
         elif plan.fence:
             others = ", ".join(holder for holder in record.holders if holder != self._node)
             logger.warning("volume=%s open: fencing %s, which did not close it", name, others)
-            fence.fence(self._images, name, spare=self._spare or fence.lives_here(self._images), trace=self._trace)
+            fence.fence(self._images, name, spare=self._lives_here(), trace=self._trace)
         self._trace("open record")
 
         def take(found: VolumeRecord) -> VolumeRecord:
@@ -418,6 +418,9 @@ class RadosVolumes:
 
     def bases(self) -> Iterable[MapId]:
         return [cast("MapId", key) for key, record in self._kept.bases.items() if record.state == "ready"]
+
+    def has_base(self, map: MapId) -> bool:
+        return self._kept.has_base(map)
 
     def age_s(self, kind: Literal["snapshots", "bases"], name: str) -> float:
         base = self._kept.bases.get(name) if kind == "bases" else None

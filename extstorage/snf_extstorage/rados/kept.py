@@ -5,7 +5,8 @@
 Making: 1 record (making), 2 the image, 3 record (ready): the commit point. Removing: 1 record (removing): the commit
 point, 2 the image, 3 no record. Died in between: the record says what was going on, and whoever calls the same again
 throws away what is half there, or goes on removing. What has no record is not ours and is never touched. Whoever takes
-long to make something says now and then that it lives (`Beat`), so that `upkeep.py` does not take it for dead.
+long to make something says now and then that it lives (`Beat`), so that `upkeep.py` does not take it for dead. Who
+fails throws away what he made only while the record is still his: by its name the image may be another's by then.
 
 An image that is removed while clones or snapshots need it gets the name `gone.ID`: with snapshots of ours it stays
 under that name until the last is dropped, otherwise it goes to RBD's trash, from where it is purged once no clone
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Generic, TypeVar
 
-from snf_extstorage.rados.images import Images
+from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.record import PLACES, BaseRecord, PlaceRecord, SnapshotRecord, Table, VolumeRecord
 from snf_extstorage.refusals import is_lent, refuse_other
 from snf_extstorage.volume import Exists, InUse, NotFound, Trace
@@ -64,7 +65,11 @@ class _Making(Generic[R]):
         """The commit point. Its age begins now. Raises InUse when it was taken from us."""
         self._swap(replace(self._record, state="ready", attempt="", made_s=int(time.time())))
 
-    def give_up(self) -> None:
+    def give_up(self, throw_away: Callable[[], None] | None) -> None:
+        """Raises InUse when it was taken from us, and throws nothing away then. Died in between, it is `removing`."""
+        if throw_away is not None:
+            self._swap(replace(self._record, state="removing"))
+            throw_away()
         self._table.swap(self._name, self._record, None)
 
     def _swap(self, new: R) -> None:
@@ -76,9 +81,10 @@ class _Making(Generic[R]):
 class Kept:
     """What is in one pool, for one engine."""
 
-    def __init__(self, images: Images, *, trace: Trace) -> None:
+    def __init__(self, images: Images, *, trace: Trace, patience_s: float = 0.0) -> None:
         self.images = images
         self.trace = trace
+        self._patience_s = patience_s
         objects = Objects(images.cluster, pool=images.pool, namespace=images.namespace)
         self.volumes = Table(objects, "snf.volumes", VolumeRecord)
         self.snapshots = Table(objects, "snf.snapshots", SnapshotRecord)
@@ -136,18 +142,28 @@ class Kept:
         try:
             fill(making.beat)
         except Error as e:
-            self._give_up(making, lambda: self._throw_away_half(name, record), e)
+            # What was adopted is not ours to throw away.
+            adopted = record.origin.startswith(ADOPTED)
+            throw_away = None if adopted else lambda: self._throw_away(name, record)
+            self._give_up(making, throw_away, e, anew=adopted or found is None)
             raise
         self.trace("create publish")
         making.publish()
         self.trace("create done")
 
     def make_base(self, key: str, size: int, fill: Callable[[str, Beat], None]) -> None:
-        """`fill` makes the image it is given the name of, with its snapshot. One that is ready stays."""
-        found = self.bases.get(key)
-        if found is not None and found.state == "ready":
-            return
+        """`fill` makes the image it is given the name of, with its snapshot. One that is ready stays.
+
+        One whose image is gone is made anew. Raises InUse while another process composes it.
+        """
         name = base_image(key)
+        found = self.bases.get(key)
+        if found is not None and found.state == "making":
+            what = f"the base of map {key} is to be made, but {{}} composes it already; try again later"
+            self.wait_for_clients(name, what)
+            found = self.bases.get(key)
+        if found is not None and found.state == "ready" and self.images.is_there(name):
+            return
         if found is None:
             self._require_no_image(name)
         record = BaseRecord(state="making", size=size, attempt=secrets.token_hex(8), made_s=int(time.time()))
@@ -161,20 +177,40 @@ class Kept:
         try:
             fill(name, making.beat)
         except Error as e:
-            self._give_up(making, lambda: self.dispose(name), e)
+            self._give_up(making, lambda: self.dispose(name), e, anew=found is None)
             raise
         self.trace("compose publish")
         making.publish()
         self.trace("compose done")
 
-    def _give_up(self, making: _Making[R], throw_away: Callable[[], None], why: Error) -> None:
-        """Leave nothing half made, unless Ceph does not answer, or the image is somebody else's."""
-        if isinstance(why, CephFault):
+    def _give_up(self, making: _Making[R], throw_away: Callable[[], None] | None, why: Error, *, anew: bool) -> None:
+        """Leave nothing half made, unless Ceph does not answer, or the image is somebody else's.
+
+        Who took something over (not `anew`) and finds an image there met the one who made it before, and who lives:
+        the record stays `making`, without which nobody would take that image for ours.
+        """
+        theirs = isinstance(why, Exists)
+        if isinstance(why, CephFault) or (theirs and not anew):
             return
         with contextlib.suppress(Error):
-            if not isinstance(why, Exists):
-                throw_away()
-            making.give_up()
+            making.give_up(None if theirs else throw_away)
+
+    def has_base(self, key: str) -> bool:
+        """Whether it is ready, and its image there."""
+        found = self.bases.get(key)
+        return found is not None and found.state == "ready" and self.images.is_there(base_image(key))
+
+    def wait_for_clients(self, name: str, what: str, *, counts: Callable[[Client], bool] = lambda _: True) -> None:
+        """Until none that `counts` has the image open; for a while, for Ceph takes who was killed for alive.
+
+        Raises InUse: `what`, with the client's address for {}.
+        """
+        deadline = time.monotonic() + self._patience_s
+        with contextlib.suppress(NotFound):
+            while found := [client for client in self.images.clients(name, holding=False) if counts(client)]:
+                if time.monotonic() > deadline:
+                    raise InUse(what.replace("{}", found[0].address))
+                time.sleep(1)
 
     def _throw_away_half(self, name: str, record: VolumeRecord) -> None:
         """What was adopted is not ours to throw away."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import TypeVar
 
 from snf_extstorage.rados import snapshots
 from snf_extstorage.rados.kept import ADOPTED, GONE, Kept, base_image
-from snf_extstorage.rados.record import State, VolumeRecord
+from snf_extstorage.rados.record import BaseRecord, State, Table, VolumeRecord
 from snf_extstorage.volume import InUse, NotFound, SnapshotName
+
+R = TypeVar("R", VolumeRecord, BaseRecord)
 
 
 def sweep(kept: Kept, *, older_than_s: float) -> list[str]:
@@ -76,6 +79,11 @@ def _unneeded(kept: Kept) -> list[str]:
     return found
 
 
+def _is_lost(kept: Kept, table: Table[R], key: str, record: R, image: str) -> bool:
+    """Looked at again: what was made after the images were listed is not lost, nor what was removed since."""
+    return not kept.images.is_there(image) and table.get(key) == record
+
+
 def check(kept: Kept) -> Iterator[str]:
     """A sentence for each record that cannot be read, each without its image, and each thing half made."""
     there = set(kept.images.names())
@@ -86,10 +94,11 @@ def check(kept: Kept) -> Iterator[str]:
     for name, volume in kept.volumes.items():
         if volume.state != "ready" or name in adopted:
             yield f"volume {name} is half made or half removed; creating or removing it again finishes that"
-        elif name not in there:
+        elif name not in there and _is_lost(kept, kept.volumes, name, volume, name):
             yield f"volume {name} has a record and no image in pool {kept.images.place}"
     for key, base in kept.bases.items():
-        if base.state == "ready" and base_image(key) not in there:
+        image = base_image(key)
+        if base.state == "ready" and image not in there and _is_lost(kept, kept.bases, key, base, image):
             yield f"the base of map {key} has a record and no image in pool {kept.images.place}"
     for name, snapshot in kept.snapshots.items():
         if snapshot.state == "ready":
@@ -97,6 +106,7 @@ def check(kept: Kept) -> Iterator[str]:
                 with kept.images.opened(image=snapshot.image, number=snapshot.number):
                     pass
             except NotFound:
-                yield f"snapshot {name} has a record, and its image has no such snapshot"
+                if kept.snapshots.get(name) == snapshot:  # not dropped meanwhile
+                    yield f"snapshot {name} has a record, and its image has no such snapshot"
     for name in _unneeded(kept):
         yield f"image {name} was to be removed by a process that died; `snf-store gc --do` removes it"

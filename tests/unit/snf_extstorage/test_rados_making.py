@@ -1,0 +1,181 @@
+"""Two that make the same thing, and who has it open: what the engine `rados` does about it, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from snf_extstorage.rados.engine import RadosVolumes
+from snf_extstorage.rados.images import Client, Images
+from snf_extstorage.rados.kept import Beat, Kept, base_image
+from snf_extstorage.rados.record import VolumeRecord
+from snf_extstorage.rados.upkeep import check
+from snf_extstorage.volume import Exists, InUse, no_trace
+
+from synnefo_light.errors import UserError
+from synnefo_light.ganeti import VolumeName
+from tests.unit.snf_extstorage.pool_in_memory import EntriesInMemory, PoolInMemory
+
+KEY = "ab" * 32
+IMAGE = base_image(KEY)
+V = VolumeName("a.ext.disk0")
+HERE, ELSEWHERE = "10.0.0.1:0/7", "10.0.0.2:0/7"
+WANTED = VolumeRecord(state="ready", uuid="u", size=1, origin="zeros", map=None)
+
+
+@dataclass
+class Site:
+    pool: PoolInMemory
+    entries: EntriesInMemory
+
+    def kept(self) -> Kept:
+        return Kept(cast("Images", self.pool), trace=no_trace)
+
+    def node(self, name: str) -> RadosVolumes:
+        images = cast("Images", self.pool)
+        return RadosVolumes(images, node=name, patience_s=0, spare=lambda client: client.address == HERE)
+
+    def make(self, *, meanwhile: Callable[[], None] = lambda: None, fault: Exception | None = None) -> None:
+        def fill(name: str, beat: Beat) -> None:
+            self.pool.create(name)
+            meanwhile()
+            if fault is not None:
+                raise fault
+
+        self.kept().make_base(KEY, 1, fill)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    entries = EntriesInMemory()
+    monkeypatch.setattr("snf_extstorage.rados.kept.Objects", lambda *_, **__: entries)
+    monkeypatch.setattr("snf_extstorage.rados.kept.time.sleep", lambda _: None)
+    return Site(pool=PoolInMemory(), entries=entries)
+
+
+def test_who_failed_throws_away_his_own_image_alone(site: Site) -> None:
+    with pytest.raises(UserError, match="the file changed"):
+        site.make(meanwhile=site.make, fault=UserError("the file changed"))
+    assert site.kept().has_base(KEY)
+    assert site.pool.there == {IMAGE: "id2"}
+    assert list(check(site.kept())) == []
+
+
+def test_who_failed_alone_leaves_neither_image_nor_record(site: Site) -> None:
+    with pytest.raises(UserError, match="the file changed"):
+        site.make(fault=UserError("the file changed"))
+    assert (site.pool.there, site.entries.lines) == ({}, {})
+
+
+def test_a_volume_that_another_made_meanwhile_stays(site: Site) -> None:
+    def fill(beat: Beat) -> None:
+        site.pool.create(V)
+        site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V))
+        raise UserError("it failed")
+
+    with pytest.raises(UserError, match="it failed"):
+        site.kept().make_volume(V, WANTED, fill)
+    assert site.kept().volume(V).state == "ready"
+    assert site.pool.there == {V: "id2"}
+
+
+def test_a_base_without_its_image_is_none_and_is_made_anew(site: Site) -> None:
+    site.make()
+    site.pool.remove(IMAGE)
+    assert not site.node("node1").has_base(KEY)
+    site.make()
+    assert site.node("node1").has_base(KEY)
+    assert site.pool.there == {IMAGE: "id2"}
+
+
+def test_a_base_that_somebody_composes_is_not_taken_from_him(site: Site) -> None:
+    def second() -> None:
+        site.pool.using[IMAGE] = [ELSEWHERE]
+        with pytest.raises(InUse, match=r"10\.0\.0\.2:0/7 composes it already"):
+            site.make()
+        site.pool.using.clear()
+
+    site.make(meanwhile=second)
+    assert site.pool.there == {IMAGE: "id1"}
+
+
+def test_a_base_that_is_ready_while_it_is_waited_for_is_taken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(_: float) -> None:
+        site.pool.using.clear()
+        making = site.kept().bases.get(KEY)
+        assert making is not None
+        assert site.kept().bases.swap(KEY, making, type(making)(state="ready", size=1))
+
+    def second() -> None:
+        site.pool.using[IMAGE] = [ELSEWHERE]
+        monkeypatch.setattr("snf_extstorage.rados.kept.time.monotonic", lambda: 0.0)
+        monkeypatch.setattr("snf_extstorage.rados.kept.time.sleep", publish)
+        site.make()
+
+    with pytest.raises(InUse, match="made or removed by another"):
+        site.make(meanwhile=second)
+    assert site.pool.there == {IMAGE: "id1"}
+
+
+def test_an_image_that_comes_late_from_who_was_taken_for_dead_is_mended(site: Site) -> None:
+    """He had written his record and not made the image yet; then his image is in the way of who took over."""
+
+    def take_over(name: str, beat: Beat) -> None:
+        def in_the_way(name: str, beat: Beat) -> None:
+            site.pool.create(name)
+            site.pool.create(name)
+
+        with pytest.raises(Exists):
+            site.kept().make_base(KEY, 1, in_the_way)
+
+    with pytest.raises(InUse, match="made or removed by another"):
+        site.kept().make_base(KEY, 1, take_over)
+    assert not site.kept().has_base(KEY)
+    site.make()
+    assert site.kept().has_base(KEY)
+
+
+def open_volume(site: Site) -> RadosVolumes:
+    node = site.node("node1")
+    site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V))
+    node.open(V, exclusive=True)
+    return node
+
+
+def test_detach_refuses_while_a_process_of_this_node_has_it_open_and_who_writes_stays_written_down(site: Site) -> None:
+    node = open_volume(site)
+    site.pool.using[V] = [HERE]
+    with pytest.raises(InUse, match=rf"to be detached, but {HERE} on this node has it open"):
+        node.detach(V)
+    assert site.kept().volume(V).holders == ("node1",)
+    site.pool.using[V] = [ELSEWHERE]  # where it was migrated to
+    node.detach(V)
+    assert site.kept().volume(V).holders == ()
+
+
+def test_detach_waits_until_ceph_forgets_who_was_killed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_volume(site)
+    site.pool.using[V] = [HERE]
+    slept: list[float] = []
+    monkeypatch.setattr("snf_extstorage.rados.kept.time.sleep", lambda s: (slept.append(s), site.pool.using.clear()))
+    patient = RadosVolumes(cast("Images", site.pool), node="node1", patience_s=35, spare=is_here)
+    patient.detach(V)
+    assert slept == [1]
+    assert site.kept().volume(V).holders == ()
+
+
+def is_here(client: Client) -> bool:
+    return client.address == HERE
+
+
+def test_what_was_made_after_the_images_were_listed_is_not_told_as_lost(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_volume(site)
+    site.make()
+    monkeypatch.setattr(PoolInMemory, "names", lambda _: [])
+    assert list(check(site.kept())) == []
+    site.pool.there.clear()
+    assert len(list(check(site.kept()))) == 2
