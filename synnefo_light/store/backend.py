@@ -154,8 +154,12 @@ class Backend(Protocol):
         the version asserted).
         """
 
-    def set_aside(self, kind: Kind, key: str) -> str:
-        """Move a damaged object out of the way, kept for people, and say where it is. `create` works again then."""
+    def set_aside(self, kind: Kind, key: str, *, is_good: Callable[[bytes], bool] = lambda _: False) -> str | None:
+        """Move a damaged object out of the way, kept for people, and say where it is. `create` works again then.
+
+        None when its bytes are good by now, and it stays: somebody stored them anew since they were read. Raises
+        Absent.
+        """
 
     # --- records
 

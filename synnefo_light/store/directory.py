@@ -39,7 +39,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from synnefo_light.files import locked
+from synnefo_light.errors import EnvironmentFault
+from synnefo_light.files import locked, read_bounded
 from synnefo_light.store.backend import (
     IMMUTABLE,
     LIMIT,
@@ -180,16 +181,20 @@ class Directory:
         self.bring_back(kind, key)
         return False
 
-    def set_aside(self, kind: Kind, key: str) -> str:
-        aside = self.path / "quarantine" / f"{kind.value}.{key}.{secrets.token_hex(4)}"
+    def set_aside(self, kind: Kind, key: str, *, is_good: Callable[[bytes], bool] = lambda _: False) -> str | None:
+        """What was moved is looked at again: only then is it certain which file it was. See "retire" above."""
+        final, aside = self.final(kind, key), self.path / "quarantine" / f"{kind.value}.{key}.{secrets.token_hex(4)}"
         with self.writing():
             try:
-                self.files.rename(self.final(kind, key), aside)
+                self.files.rename(final, aside)
             except FileNotFoundError:
                 raise self._absent(kind, key) from None
+            good = _reads_good(aside, kind, is_good)
+            if good:
+                self.files.rename(aside, final)
             self.files.sync_folder(aside.parent)
-            self.files.sync_folder(self.final(kind, key).parent)
-        return str(aside)
+            self.files.sync_folder(final.parent)
+        return None if good else str(aside)
 
     def open_block(self, block: BlockId) -> int:
         return self.open(Kind.BLOCK, block.hex())
@@ -393,6 +398,13 @@ def make_directory(path: Path, form: Format, *, files: FileSystem | None = None,
     directory.replace(Kind.STORE, FORMAT_KEY, encode_format(form), expected=None)
     trace("make.2 FORMAT")
     return directory
+
+
+def _reads_good(path: Path, kind: Kind, is_good: Callable[[bytes], bool]) -> bool:
+    try:
+        return is_good(read_bounded(path, limit=LIMIT[kind]))
+    except (EnvironmentFault, OSError):
+        return False
 
 
 def _stat_file(path: Path) -> os.stat_result:

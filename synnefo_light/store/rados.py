@@ -25,7 +25,7 @@ import hashlib
 import secrets
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import NoReturn
@@ -131,16 +131,22 @@ class RadosBackend:
         self._leave_index(kind, key, token)
         return True
 
-    def set_aside(self, kind: Kind, key: str) -> str:
+    def set_aside(self, kind: Kind, key: str, *, is_good: Callable[[bytes], bool] = lambda _: False) -> str | None:
         name, token = _name(kind, key), self._token(kind, key)
-        data = self._objects.read(name, LIMIT[kind] + _HEADER)
-        kept = f"damaged/{name}.{time.time_ns()}"
-        self._objects.create(kept, data, {})
-        self.trace("set aside.1 copied")
-        self._objects.remove(name)
-        self.trace("set aside.2 removed")
-        self._leave_index(kind, key, token)
-        return f"{self.place} object {kept}"
+        for _ in range(ATTEMPTS):
+            data, version = self._objects.read_versioned(name, LIMIT[kind] + _HEADER)
+            if is_good(data):
+                return None
+            kept = f"damaged/{name}.{time.time_ns()}"
+            self._objects.create(kept, data, {})
+            self.trace("set aside.1 copied")
+            if self._objects.remove(name, version=version):
+                self.trace("set aside.2 removed")
+                self._leave_index(kind, key, token)
+                return f"{self.place} object {kept}"
+            # Stored anew meanwhile, made young, or gone.
+            self._objects.remove(kept)
+        self._unsettled(name)
 
     # --- records
 

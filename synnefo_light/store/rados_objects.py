@@ -39,9 +39,13 @@ class Objects:
 
     def read(self, name: str, limit: int) -> bytes:
         """At most `limit` bytes. Raises Absent."""
+        return self.read_versioned(name, limit)[0]
+
+    def read_versioned(self, name: str, limit: int) -> tuple[bytes, int]:
+        """As `read`, and the object's version, for `assert_version`."""
         with self._asking(f"read {name}", writing=False):
             try:
-                return bytes(self._io.read(name, limit))
+                return bytes(self._io.read(name, limit)), int(self._io.get_last_version())
             except self._rados.ObjectNotFound:
                 raise self._absent(name) from None
 

@@ -4,7 +4,8 @@ A damaged object is moved to where people can look at it, so that nobody is give
 content again makes it whole. The report names every map that needs it. What cannot be read at all stays where it is: a
 storage that answers with errors for a while must not empty the store.
 
-1 an object is read and found damaged, 2 it is set aside, 3 the next; at the end the report. A crash leaves objects
+1 an object is read and found damaged, 2 it is set aside, unless its bytes are good by then: whoever stores the same
+content meanwhile was told that it is there; 3 the next; at the end the report. A crash leaves objects
 either in place or aside; the next run finds the rest, and `fsck` names what is missing.
 """
 
@@ -57,9 +58,10 @@ def scrub(
                 continue
             except Corrupt as e:
                 store.trace("scrub.1 found damaged")
-                aside = store.backend.set_aside(kind, key)
+                aside = _set_aside(store, kind, key)
                 store.trace("scrub.2 set aside")
-                found.append(Damaged(kind=kind, key=key, why=e.why, aside=aside))
+                if aside is not None:
+                    found.append(Damaged(kind=kind, key=key, why=e.why, aside=aside))
             except StoreFault as e:
                 found.append(Damaged(kind=kind, key=key, why=str(e), aside=None))
             done.objects += 1
@@ -73,15 +75,35 @@ def scrub(
     return done
 
 
+def _set_aside(store: Store, kind: Kind, key: str) -> str | None:
+    """None when it is good by now, or gone."""
+
+    def is_good(data: bytes) -> bool:
+        try:
+            _check_bytes(kind, key, data)
+        except Corrupt:
+            return False
+        return True
+
+    try:
+        return store.backend.set_aside(kind, key, is_good=is_good)
+    except Absent:
+        return None
+
+
 def _check(store: Store, kind: Kind, key: str) -> int:
     data = store.backend.read(kind, key)
+    _check_bytes(kind, key, data)
+    return len(data)
+
+
+def _check_bytes(kind: Kind, key: str, data: bytes) -> None:
     if kind is Kind.ROOT:
         parse_root(data, key)
     elif kind is Kind.PAGE:
         check_page(data, key)
     else:
         blocks.check(data, BlockId(bytes.fromhex(key)))
-    return len(data)
 
 
 def _whose(store: Store, damaged: set[tuple[Kind, str]]) -> dict[tuple[Kind, str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,30 @@ def test_scrub_finds_one_flipped_bit_sets_it_aside_and_names_every_map(store: St
     image(store, "again", {0: 2})
     assert fsck.check(store).exit_code == 2
     assert scrub.scrub(store, bytes_per_s=1e12).damaged == []
+
+
+@pytest.mark.parametrize("step", ["scrub.1 found damaged", "set aside.1 copied"])
+def test_scrub_leaves_a_block_that_was_stored_anew_since_it_was_found_damaged(
+    store: Store, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image(store, "a", {0: 1, 7: 2})
+    key = block_id(block(2)).hex()
+    good = store.backend.read(Kind.BLOCK, key)
+    swap(store, Kind.BLOCK, key, good[:3000] + bytes([good[3000] ^ 1]) + good[3001:])
+    mended: list[str] = []
+
+    def mend(at: str) -> None:
+        if at == step and not mended:
+            mended.append(at)
+            swap(store, Kind.BLOCK, key, good)
+
+    monkeypatch.setattr(store.backend, "trace", mend)
+    done = scrub.scrub(replace(store, trace=mend), bytes_per_s=1e12)
+    if mended:  # the directory takes one step to set aside
+        assert done.damaged == []
+        assert store.backend.read(Kind.BLOCK, key) == good
+    else:
+        assert (step, [one.key for one in done.damaged]) == ("set aside.1 copied", [key])
 
 
 @pytest.mark.parametrize("kind", [Kind.ROOT, Kind.PAGE])
