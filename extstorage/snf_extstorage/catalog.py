@@ -67,7 +67,7 @@ class Catalog:
     def prepare(self, name: str) -> None:
         """The engine has the image's base afterwards; what came by another way has it made now. Raises Absent."""
         map_id = names.load(self.store, name).entry.map
-        if map_id is None or map_id in self.volumes.bases():
+        if map_id is None or self.volumes.has_base(map_id):
             return
         logger.warning("image=%s is composed for the first time; the next volume of it will be quick", name)
         with pins.hold(self.store, owner=f"base of {name}", names=[name], ttl_s=WORK_S) as held:
@@ -165,8 +165,9 @@ class Catalog:
             for snapshot in snapshots:
                 self.volumes.drop_snapshot(snapshot)
             for base in bases:
-                self.volumes.drop_base(base)
+                # The pin first: who dies in between leaves a base that the next run finds, not a pin that nobody does.
                 pins.release(self.store, _pin_key(base))
+                self.volumes.drop_base(base)
         return [*(f"snapshot {s}" for s in snapshots), *(f"base {b}" for b in bases)]
 
     def problems(self) -> Iterator[str]:
@@ -175,9 +176,20 @@ class Catalog:
         snapshots = set(self.volumes.snapshots())
         for named in self.listing():
             held = named.entry.snapshot
-            if held is not None and held.engine == self._engine and held.reference not in snapshots:
+            if held is None or held.engine != self._engine or held.reference in snapshots:
+                continue
+            if self._is_missing(named.name, held):
                 rest = "its map is there" if named.entry.map else "and it has no map: its content is lost"
                 yield f"the snapshot {held.reference} of {named.name} is missing, {rest}"
+
+    def _is_missing(self, name: str, held: EngineSnapshot) -> bool:
+        """Looked at again, in this order: a snapshot is made before its name, and goes after it."""
+        if held.reference in set(self.volumes.snapshots()):
+            return False
+        try:
+            return names.load(self.store, name).entry.snapshot == held
+        except Absent:
+            return False
 
     def _is_old(self, kind: Literal["snapshots", "bases"], name: str) -> bool:
         return self.volumes.age_s(kind, name) > YOUNG_S

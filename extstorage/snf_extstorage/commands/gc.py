@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     catalog = open_catalog(settings)
     would = "" if arguments.do else "would be "
+    # First, for it removes nothing when not everything that is needed can be read; then no base goes either, which may
+    # have the last copy of a damaged block.
+    done = gc.collect(catalog.store, dry_run=not arguments.do)
     for text in catalog.collect(dry_run=not arguments.do):
         out(f"{text} {would}removed")
     if arguments.do:
         for text in catalog.volumes.sweep():
             out(f"{text} removed, which a process that died left")
-    done = gc.collect(catalog.store, dry_run=not arguments.do)
     out(
         f"{done.removed} objects of the store {would}removed, {human(done.removed_bytes)}; {done.young} are not needed "
         f"but younger than the grace; {done.roots} maps and {done.blocks} blocks are needed"
