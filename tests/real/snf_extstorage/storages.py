@@ -17,6 +17,7 @@ from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.rados import upkeep
 from snf_extstorage.rados.engine import RadosVolumes
+from snf_extstorage.rados.fence import fence
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.volume import Trace, Volumes, no_trace
 from snf_lab.ceph import CLIENT, POOLS, Ceph
@@ -92,7 +93,10 @@ def run_and_die(storage: Storage, act: Callable[[Catalog], object], at: int) -> 
         with contextlib.suppress(BaseException):
             act(catalog_of(storage, die))
         os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    died = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    if isinstance(storage, OnRados):
+        storage.forget_the_dead()
+    return died
 
 
 class OnDirectory:
@@ -166,6 +170,13 @@ class OnRados:
         which = {"image": record.image, "number": record.number} if record else {"name": name}
         with images.opened(**which) as image:
             return images.ask("read", lambda: bytes(image.read(0, image.size())))
+
+    def forget_the_dead(self) -> None:
+        """Ceph does so by itself after half a minute, for which whoever composes a base again would wait."""
+        images = self._images("node1")
+        for name in images.names():
+            if name.startswith("base."):
+                fence(images, name, spare=lambda _: False, trace=no_trace)
 
     def sweep(self) -> None:
         upkeep.sweep(self.volumes()._kept, older_than_s=-5)

@@ -66,6 +66,23 @@ def test_remove_waits_for_a_qemu_that_was_killed_to_be_forgotten(rados: RadosSit
     assert name not in rados.images_there()
 
 
+def test_detach_refuses_while_a_qemu_of_this_node_has_it_open(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName
+) -> None:
+    engine.create(name, uuid=None, size=SIZE)
+    engine.open(name, exclusive=True)
+    with rados.writer(name) as guest:
+        assert "wrote" in rados.tell(guest, "write -P 65 0 4096")
+        rados.ours = clients(engine, name)
+        with pytest.raises(InUse, match="on this node has it open"):
+            engine.detach(name)
+        assert "wrote" in rados.tell(guest, "write -P 66 0 4096")
+    assert engine.facts(name).holders == ("node1",)
+    rados.ours = set()
+    engine.detach(name)
+    assert engine.facts(name).holders == ()
+
+
 def test_detach_and_remove_and_close_of_what_is_not_there_succeed(engine: RadosVolumes, name: VolumeName) -> None:
     for act in (engine.detach, engine.remove, engine.close):
         act(name)

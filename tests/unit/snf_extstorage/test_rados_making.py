@@ -16,9 +16,10 @@ from snf_extstorage.volume import Exists, InUse, no_trace
 
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
+from synnefo_light.store.identity import MapId
 from tests.unit.snf_extstorage.pool_in_memory import EntriesInMemory, PoolInMemory
 
-KEY = "ab" * 32
+KEY = MapId("ab" * 32)
 IMAGE = base_image(KEY)
 V = VolumeName("a.ext.disk0")
 HERE, ELSEWHERE = "10.0.0.1:0/7", "10.0.0.2:0/7"
@@ -159,7 +160,12 @@ def test_detach_waits_until_ceph_forgets_who_was_killed(site: Site, monkeypatch:
     open_volume(site)
     site.pool.using[V] = [HERE]
     slept: list[float] = []
-    monkeypatch.setattr("snf_extstorage.rados.kept.time.sleep", lambda s: (slept.append(s), site.pool.using.clear()))
+
+    def forget(seconds: float) -> None:
+        slept.append(seconds)
+        site.pool.using.clear()
+
+    monkeypatch.setattr("snf_extstorage.rados.kept.time.sleep", forget)
     patient = RadosVolumes(cast("Images", site.pool), node="node1", patience_s=35, spare=is_here)
     patient.detach(V)
     assert slept == [1]
