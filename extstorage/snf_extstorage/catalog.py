@@ -15,6 +15,7 @@ without a map. Volumes need none of it: removing an image or its base leaves its
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,13 @@ class Catalog:
             )
             published.append(names.publish(self.store, one.name, entry, under=None))
         return published
+
+    def claim(self, name: str, *, wait_s: float) -> contextlib.AbstractContextManager[None]:
+        """Before `commit`, so that no two do the same work. Raises Absent, and InUse after that long."""
+        held = names.load(self.store, name).entry.snapshot
+        if held is None or held.engine != self._engine:
+            return contextlib.nullcontext()
+        return self.volumes.claim(SnapshotName(held.reference), wait_s=wait_s)
 
     def commit(self, name: str) -> MapId:
         """Make the snapshot of that name a map; one that is a map already stays. Raises Absent, Conflict."""

@@ -215,6 +215,13 @@ class Volumes(Protocol):
         """
         ...
 
+    def claim(self, source: SnapshotName, *, wait_s: float) -> AbstractContextManager[None]:
+        """Nobody else, on any node, claims this snapshot meanwhile, where the engine can see to that. Raises InUse.
+
+        Two that commit the same end with the same map; this only spares the second his work.
+        """
+        ...
+
     def compose(self, content: Map) -> None:
         """Make the base of a map, durably; one that is there stays. Raises NoSpace.
 

@@ -36,13 +36,13 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
 def commit_one(settings: Settings, catalog: Catalog, name: str, *, wait_s: float = WAIT_S) -> MapId:
     """The map of a snapshot, made if it is none yet. Raises Error; EnvironmentFault if another process is at it.
 
-    That is told by a lock of this node. Processes on two nodes would do the same work twice and end with the same map;
-    whoever is second finds it, however far he came.
+    That is told by a lock of this node, and InUse by the engine's, if it has one for all nodes. Otherwise processes on
+    two nodes do the same work twice and end with the same map; whoever is second finds it, however far he came.
     """
     names.load(catalog.store, name)
     folder = settings.run / "commits"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(folder / name, wait_s=wait_s):
+    with locked(folder / name, wait_s=wait_s), catalog.claim(name, wait_s=wait_s):
         try:
             made = catalog.commit(name)
         except Error:

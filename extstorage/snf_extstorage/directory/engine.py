@@ -45,6 +45,7 @@ from snf_extstorage.volume import (
     FromBase,
     FromSnapshot,
     FromVolume,
+    InUse,
     NotFound,
     Origin,
     SnapshotFacts,
@@ -55,7 +56,8 @@ from snf_extstorage.volume import (
     VolumeFacts,
     no_trace,
 )
-from synnefo_light.files import read_bounded, sync_file, write_atomic
+from synnefo_light.errors import EnvironmentFault
+from synnefo_light.files import locked, read_bounded, sync_file, write_atomic
 from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.units import KIB, MIB, Bytes
 
@@ -275,6 +277,19 @@ class DirectoryVolumes:
         kept = self._snapshot(source)
         base = self.place.disk("bases", since) if since else None
         yield from contents.dirty(self.place.disk("snapshots", source), base, size=kept.size)
+
+    @contextlib.contextmanager
+    def claim(self, source: SnapshotName, *, wait_s: float) -> Iterator[None]:
+        """By its lock file, which is the same on every node."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.place.folder("snapshots", source) / "lock", wait_s=wait_s))
+            except FileNotFoundError:
+                pass  # committed and dropped already
+            except EnvironmentFault:
+                why = f"snapshot {source} is being committed by another process, perhaps on another node; wait for it"
+                raise InUse(why) from None
+            yield
 
     def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
         from snf_extstorage.directory import contents

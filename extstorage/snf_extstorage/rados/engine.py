@@ -269,6 +269,10 @@ class RadosVolumes:
     def dirty(self, source: SnapshotName, since: MapId | None) -> Iterator[Extent]:
         return contents.dirty(self._kept, self._kept.snapshot(source), since)
 
+    def claim(self, source: SnapshotName, *, wait_s: float) -> contextlib.AbstractContextManager[None]:
+        """Two nodes may do the same work here."""
+        return contextlib.nullcontext()
+
     def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
         self._require_space()
         found = self._kept.snapshot(source)

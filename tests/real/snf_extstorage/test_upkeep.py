@@ -9,6 +9,7 @@ from uuid import uuid4
 from snf_extstorage.monitor import SOCKETS
 from snf_extstorage.standstill import Wish
 
+from synnefo_light.files import locked
 from synnefo_light.records import dump_json
 from synnefo_light.store import names
 from synnefo_light.store.directory import Directory
@@ -35,6 +36,11 @@ def test_a_snapshot_that_nobody_committed_gets_into_the_store_when_it_is_old_eno
     store = open_store(Directory(site.place.root / "store"))
     named = names.load(store, "golden")
     names.publish(store, "golden", dataclasses.replace(named.entry, created_ms=0), under=None, over=named)
+    (snapshot,) = (site.place.root / "snapshots").iterdir()
+    with locked(snapshot / "lock"):  # as another node that commits it
+        done = snf_store(site, "upkeep", "--commit")
+        assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    assert names.load(store, "golden").entry.map is None
     done = snf_store(site, "upkeep", "--commit")
     assert (done.returncode, done.stdout.split()[:3]) == (0, [b"golden", b"is", b"map"]), done.stderr
     assert names.load(store, "golden").entry.map is not None
