@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.instances import quoted
 from tests.cluster.volumes.site import Site
-from tests.disk_images import check_filesystem, make_disk, read_back
+from tests.disk_images import check_filesystem, list_back, make_disk, read_back
 
 IMAGE = "small-debian"
+#: What a reinstall says, by engine.
+AGAIN = {"directory": "cloned", "rados": "so the image is copied"}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +29,16 @@ def image(site: Site) -> Iterator[str]:
     path.unlink()
 
 
-def deploy(site: Site, name: str, **options: str) -> str:
+def copied(site: Site, name: str, folder: Path) -> Path:
+    """A copy of the instance's disk."""
+    path = folder / "disk"
+    path.write_bytes(site.content(name))
+    return path
+
+
+def deploy(site: Site, name: str, more: str = "", **options: str) -> str:
     """What the OS script logged."""
-    parameters = f"img_id=store://{IMAGE},img_passwd=secret"
+    parameters = shlex.quote(f"img_id=store://{IMAGE},img_passwd=secret{more}")
     words = f"{site.add_words(1, os='snf-image+default')} -O {parameters} --disk 0:{site.disk(size='96m', **options)}"
     site.gnt(f"{words} {name}", timeout_s=600)
     return site.master.run(["sh", "-c", f"cat /var/log/ganeti/os/add-*-{name}-*.log"]).text
@@ -44,8 +55,7 @@ def test_a_disk_that_is_a_clone_of_its_image_is_customised_and_not_copied(
 ) -> None:
     log = deploy(site, name, origin=image)
     assert "WARNING" not in log, log
-    disk = tmp_path / "disk"
-    disk.write_bytes(site.content(name))
+    disk = copied(site, name, tmp_path)
     check_filesystem(disk)
     assert read_back(disk, "/etc/hostname") == name.encode() + b"\n"
     shadow = dict(line.split(b":", 1) for line in read_back(disk, "/etc/shadow").splitlines())
@@ -58,21 +68,22 @@ def test_without_an_origin_the_image_is_copied_and_the_log_says_so(
 ) -> None:
     log = deploy(site, name)
     assert "WARNING" in log and "copied" in log, log
-    disk = tmp_path / "disk"
-    disk.write_bytes(site.content(name))
+    disk = copied(site, name, tmp_path)
     assert read_back(disk, "/etc/hostname") == name.encode() + b"\n"
 
 
 def test_a_reinstall_begins_from_the_image_again(site: Site, name: str, image: str, tmp_path: Path) -> None:
-    deploy(site, name, origin=image)
+    asked = '[{"path": "/etc/mark", "contents": "aGk=", "owner": "root", "group": "root", "mode": 416}]'
+    deploy(site, name, f",img_personality={quoted(asked)}", origin=image)
+    assert read_back(copied(site, name, tmp_path), "/etc/mark") == b"hi"
+    site.gnt(f"gnt-instance modify -O img_id=store://{IMAGE},img_personality=[] {name}")
     site.gnt(f"gnt-instance reinstall -f {name}", timeout_s=600)
     log = site.master.run(["sh", "-c", f"cat $(ls -t /var/log/ganeti/os/*-{name}-*.log | head -1)"]).text
-    again = {"directory": "cloned", "rados": "copied"}
-    assert again[site.storage] in log, log
-    disk = tmp_path / "disk"
-    disk.write_bytes(site.content(name))
+    assert AGAIN[site.storage] in log, log
+    disk = copied(site, name, tmp_path)
     check_filesystem(disk)
     assert read_back(disk, "/etc/hostname") == name.encode() + b"\n"
+    assert "mark" not in list_back(disk, "/etc"), "the system before the reinstall is still there"
 
 
 def test_an_image_that_is_not_in_the_store_is_refused_before_anything_is_made(site: Site, name: str) -> None:

@@ -241,7 +241,9 @@ class Lab:
 
     def _make_volumes(self, config: LabConfig) -> None:
         if config.storage == "directory":
-            volumes.make_folder(self.state, self._run)
+            said = volumes.make_folder(self.state, self._run)
+            if said:
+                self.progress.say(f"   {said}")
 
     def _ensure_store(self, config: LabConfig) -> None:
         if config.storage == "directory" and self.master.exists("/usr/sbin/snf-store"):

@@ -216,7 +216,7 @@ class Node:
 
     def _detach_loops(self) -> None:
         """Loop devices outlive who made them: those with this node's tag are its own, and those on its overlay."""
-        volumes.detach_loops(self.number, self._host)
+        volumes.detach_loops(self._state, self.number, self._host)
         if not mounts.is_mounted(self.root):
             return
         device = self.root.stat().st_dev

@@ -80,7 +80,8 @@ def _detach_loops(state: State, runner: Runner) -> None:
         return
     below = [m for m in mounts.read_mounts() if m.point.is_relative_to(state.run)]
     ours = {m.device for m in below if m.kind in ("overlay", "xfs")}
-    for device in mounts.plan_loops(loops, below=state.run, devices=ours, inodes=_shared_files(state)):
+    found = mounts.plan_loops(loops, below=state.run, devices=ours, inodes=_shared_files(state))
+    for device in dict.fromkeys([*(loop.device for loop in volumes.loops_on(state, loops)), *found]):
         volumes.release(device, runner)
 
 

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from snf_lab import fabric, mounts, nspawn
@@ -29,14 +30,14 @@ _STATUS = struct.Struct("=QQQQQIIII64s64s32s2Q")  # loop(4), struct loop_info64
 _FILE_NAME = 9
 
 
-def make_folder(state: State, runner: Runner) -> None:
-    """Make it, or do nothing when it is there. Raises EnvironmentFault where no file system here can share extents."""
+def make_folder(state: State, runner: Runner) -> str:
+    """Make it and say on what; "" when it is there. Raises EnvironmentFault where no file system can share extents."""
     folder = state.volumes
-    if mounts.is_mounted(folder):
-        return
+    if mounts.is_mounted(folder) or (folder / "FORMAT").exists():
+        return ""
     folder.mkdir(parents=True, exist_ok=True)
     if _shares_extents(folder, runner):
-        return
+        return f"volumes lie in {folder}, whose file system can share extents"
     image = state.run / "volumes.xfs"
     try:
         if not image.exists():
@@ -47,6 +48,7 @@ def make_folder(state: State, runner: Runner) -> None:
             f"volumes need a file system that can share extents, {state.run} is on none, and XFS cannot be had: {e}; "
             f"use ./lab up --storage rados, or set SNF_LAB_STATE to a folder on XFS or Btrfs"
         ) from e
+    return f"volumes lie on an XFS image, for the file system of {state.run} cannot share extents"
 
 
 def bind(state: State) -> nspawn.Bind:
@@ -80,12 +82,36 @@ def _shares_extents(folder: Path, runner: Runner) -> bool:
         other.unlink(missing_ok=True)
 
 
-def detach_loops(number: int, runner: Runner) -> None:
-    """Take away the loop devices that node `number` made on volumes: a power cut does."""
-    for path in sorted(Path("/sys/block").glob("loop*/loop")):
-        device = Path("/dev") / path.parent.name
-        if parse_tag(_file_name(device)) == tag(number):
-            release(device, runner)
+def detach_loops(state: State, number: int, runner: Runner) -> None:
+    """Take away the loop devices that node `number` of this lab made on volumes: a power cut does."""
+    for loop in loops_on(state, mounts.read_loops(runner)):
+        if parse_tag(_file_name(loop.device)) == tag(number):
+            release(loop.device, runner)
+
+
+def loops_on(state: State, loops: Iterable[mounts.Loop]) -> list[mounts.Loop]:
+    """Those on this lab's volumes. Nodes of two labs have the same tags, so the file behind a device has to say whose.
+
+    In a plain folder it is one of ours, or nobody's any more: a take-over leaves the loser such a file.
+    """
+    folder = state.volumes
+    if not folder.exists():
+        return []
+    place = _device(folder.stat())
+    on_it = [loop for loop in loops if loop.file_device == place]
+    if mounts.is_mounted(folder):
+        return on_it
+    files = {(Path(top) / name).lstat().st_ino for top, _, names in os.walk(folder) for name in names}
+    gone = f"{nspawn.VOLUMES}/"
+    return [
+        loop
+        for loop in on_it
+        if loop.file_inode in files or (loop.file.startswith(gone) and loop.file.endswith(" (deleted)"))
+    ]
+
+
+def _device(found: os.stat_result) -> tuple[int, int]:
+    return os.major(found.st_dev), os.minor(found.st_dev)
 
 
 def release(device: Path, runner: Runner) -> None:

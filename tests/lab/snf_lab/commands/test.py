@@ -79,13 +79,19 @@ def node(lab: Lab) -> Counts:
 
 
 def cluster(lab: Lab) -> Counts:
+    """Ends with a Ceph, so begins without."""
+    if lab.config is not None and lab.config.storage != "directory":
+        lab.down()
     lab.ensure_up(nodes=1, release="bookworm")
     return _drive(lab, suite.CLUSTER, title="cluster tests", timeout_s=2400)
 
 
 def volumes(lab: Lab) -> Counts:
-    """In the lab that is there, whatever its release; else on Debian 12."""
-    lab.ensure_up(nodes=3, release=lab.config.release if lab.config else "bookworm")
+    """In a lab of the release that is there, else of Debian 12. One with a Ceph has no directory any more."""
+    release = lab.config.release if lab.config else "bookworm"
+    if lab.config is not None and lab.config.storage != "directory":
+        lab.down()
+    lab.ensure_up(nodes=3, release=release)
     return _drive(lab, suite.VOLUMES, title="volumes on both engines", timeout_s=5400)
 
 
