@@ -1,4 +1,4 @@
-"""The rule for udev and the filter for LVM, given to the real ones, with a loop device in place of an instance's disk.
+"""The rules for udev and the filter for LVM, given to the real ones, with a loop device in place of an instance's disk.
 
 There is no DRBD or RBD here: of the rule's ways to know an instance's disk the backing file is real, and the name of a
 logical volume is put in by a rule of the test. udevadm comes from its package, taken apart, where it is not installed;
@@ -18,6 +18,7 @@ from snf_image_host.probing import accepts, judge_lvm, parse_lvmconfig
 
 TREE = Path(__file__).resolve().parents[3]
 RULE = TREE / "snf-image-host" / "57-snf-image.rules"
+VOLUMES = TREE / "extstorage" / "58-snf-extstorage.rules"
 FILTER = TREE / "snf-image-host" / "lvm-filter.conf"
 
 #: In namespaces of its own: a node's /dev, /run and rules; udev's answer about a loop device that shows `disk`.
@@ -39,6 +40,7 @@ mount --bind /run/dev /dev
 """
 IN_GANETI = "/srv/ganeti/file-storage/web1.disk0"
 ELSEWHERE = "/srv/backup/disk"
+IN_STORE = "/srv/snf-store"
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +58,21 @@ def udev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]
         found = str(work / "bin" / "udevadm")
     for folder in (work / "lib/udev/rules.d", Path("/lib/udev/rules.d")):
         for path in folder.glob("*.rules") if folder.is_dir() else []:
-            if path.name != RULE.name:
+            if path.name not in (RULE.name, VOLUMES.name):
                 shutil.copy(path, rules)
     assert (rules / "60-persistent-storage.rules").exists()
     yield Path(found), rules
 
 
 def probed(
-    udev: tuple[Path, Path], folder: Path, disk: str, *more: tuple[str, str], ours: bool = True
+    udev: tuple[Path, Path], folder: Path, disk: str, *more: tuple[str, str], ours: Path | None = RULE
 ) -> dict[str, str]:
     """What udev comes to know of a loop device that shows `disk`; `more` are rules of the test."""
     udevadm, debians = udev
     rules = folder / "rules.d"
     shutil.copytree(debians, rules)
-    if ours:
-        shutil.copy(RULE, rules)
+    if ours is not None:
+        shutil.copy(ours, rules)
     for name, text in more:
         (rules / name).write_text(text)
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", PROBE, "probe"]
@@ -88,9 +90,19 @@ def test_udev_does_not_look_into_a_disk_of_ganetis_folders(udev: tuple[Path, Pat
     assert not [key for key in known if key.startswith("ID_FS_") or key == "DEVLINKS"]
 
 
-@pytest.mark.parametrize(("disk", "ours"), [(IN_GANETI, False), (ELSEWHERE, True)])
+@pytest.mark.parametrize("part", ["volumes/v.ext.disk0", "snapshots/golden", "trash/v.ext.disk0-1f"])
+def test_udev_does_not_look_into_a_volume(udev: tuple[Path, Path], tmp_path: Path, part: str) -> None:
+    known = probed(udev, tmp_path, f"{IN_STORE}/{part}/disk", ours=VOLUMES)
+    assert known["SNF_EXTSTORAGE_VOLUME"] == "1"
+    assert not [key for key in known if key.startswith("ID_FS_") or key == "DEVLINKS"]
+
+
+@pytest.mark.parametrize(
+    ("disk", "ours"),
+    [(IN_GANETI, None), (ELSEWHERE, RULE), (f"{IN_STORE}/volumes/v/disk", None), (f"{IN_STORE}/disk", VOLUMES)],
+)
 def test_control_without_the_rule_or_elsewhere_udev_does(
-    udev: tuple[Path, Path], tmp_path: Path, disk: str, ours: bool
+    udev: tuple[Path, Path], tmp_path: Path, disk: str, ours: Path | None
 ) -> None:
     known = probed(udev, tmp_path, disk, ours=ours)
     assert known["ID_FS_LABEL"] == "guest" and "/dev/disk/by-label/guest" in known["DEVLINKS"]
