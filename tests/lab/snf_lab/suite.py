@@ -7,6 +7,8 @@
                the real helper VM                                        in node 1
     cluster    tests/cluster: real Ganeti, VMs that boot                 driven from this machine
     trixie     the demo on Debian 13                                     in a lab of its own
+    long       only when named: the hostile images that the stage node
+               leaves out                                                in node 1
     volumes    only when named: all tests of volumes on three nodes,
                on a shared directory and on Ceph (20 minutes)
 
@@ -52,11 +54,13 @@ PURE = ("tests/unit", "tests/golden", "tests/meta")
 IMAGE_BUILD = "tests/real/snf_image_helper/test_image_build.py"
 #: Attacks watch what happens on the node. These make it happen: naive deployments, and some into the node's own spool.
 APART = ("tests/attack/test_controls.py", "tests/attack/test_hostile_images.py")
-IN_NODE = {
-    "real tests": ("tests/real", *APART, f"--ignore={IMAGE_BUILD}"),
-    "attacks": ("tests/attack", *(f"--ignore={path}" for path in APART)),
+SHORT = ("-m", "not long")
+IN_NODE: Mapping[str, Sequence[str]] = {
+    "real tests": ("tests/real", *APART, f"--ignore={IMAGE_BUILD}", *SHORT),
+    "attacks": ("tests/attack", *(f"--ignore={path}" for path in APART), *SHORT),
 }
-CLUSTER = ("tests/cluster", "-m", "not long")
+LONG_IN_NODE: Mapping[str, Sequence[str]] = {"long tests": ("tests/attack", "-m", "long")}
+CLUSTER = ("tests/cluster", *SHORT)
 VOLUMES = ("tests/cluster/volumes",)
 #: The helper VM has one processor, so two tests at a time take half of the time; tests/conftest.py keeps some apart.
 SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadgroup", "--durations=0", "--durations-min=2")
@@ -192,7 +196,9 @@ def install_tests(node: Node, *, progress: Progress, log: Path) -> None:
         copy_tree(node)
 
 
-def run_in_node(node: Node, *, progress: Progress, logs: Path, timeout_s: float) -> Counts:
+def run_in_node(
+    node: Node, *, progress: Progress, logs: Path, timeout_s: float, tests: Mapping[str, Sequence[str]] = IN_NODE
+) -> Counts:
     """The tests that need installed packages, root and tools of every kind; they leave no trace outside the node."""
     install_tests(node, progress=progress, log=logs / "node-tools.log")
     inside = node.enter(
@@ -200,7 +206,7 @@ def run_in_node(node: Node, *, progress: Progress, logs: Path, timeout_s: float)
         env={"SNF_NO_SKIP": "1", "TMPDIR": "/var/tmp"},
     )
     counts = Counts()
-    for title, what in IN_NODE.items():
+    for title, what in tests.items():
         log = logs / f"node-{title.replace(' ', '-')}.log"
         argv = [*SIDE_BY_SIDE, *what]
         counts += run_pytest(

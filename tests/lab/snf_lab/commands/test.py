@@ -13,7 +13,7 @@ from snf_lab.suite import Counts
 
 STAGES = ("lint", "pure", "packages", "node", "cluster", "trixie")
 #: Not run unless named.
-LONG = ("volumes",)
+LONG = ("long", "volumes")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +86,12 @@ def cluster(lab: Lab) -> Counts:
     return _drive(lab, suite.CLUSTER, title="cluster tests", timeout_s=2400)
 
 
+def long(lab: Lab) -> Counts:
+    lab.ensure_up(nodes=1, release="bookworm")
+    tests = suite.LONG_IN_NODE
+    return suite.run_in_node(lab.node(1), progress=lab.progress, logs=logs(lab), timeout_s=2400, tests=tests)
+
+
 def volumes(lab: Lab) -> Counts:
     """In a lab of the release that is there, else of Debian 12. One with a Ceph has no directory any more."""
     release = lab.config.release if lab.config else "bookworm"
@@ -134,7 +140,7 @@ def prepare(lab: Lab) -> None:
 
 RUNNERS = {
     **{"lint": lint, "pure": pure, "packages": packages, "node": node, "cluster": cluster, "trixie": trixie},
-    "volumes": volumes,
+    **{"long": long, "volumes": volumes},
 }
 
 COMMAND = Command(
