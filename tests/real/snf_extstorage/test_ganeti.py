@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from synnefo_light.ganeti import VolumeName
+from synnefo_light.units import Bytes
 from tests.real.snf_extstorage.places import SCRIPTS, Site, read, write
 
 LIBRARIES = [Path(p) for p in (os.environ.get("SNF_GANETI"), "/usr/share/ganeti/3.1", "/usr/share/ganeti/3.0") if p]
@@ -129,6 +131,23 @@ def test_an_instances_life_and_the_sequence_of_each_operation(nodes: tuple[Node,
     assert node.calls() == "attach detach remove"
     assert list(node.site.node("node1").volumes()) == []
     node.run("remove")
+
+
+def test_what_was_adopted_is_given_back_when_the_creation_is_undone_and_removed_once_it_was_used(
+    nodes: tuple[Node, Node],
+) -> None:
+    """Ganeti undoes the disks that it made when another of the instance fails."""
+    node, _ = nodes
+    volumes = node.site.node("node1")
+    volumes.create(VolumeName("golden"), uuid=None, size=Bytes(32 << 20))
+    node.params = {"adopt": "golden"}
+    node.run("create")
+    assert node.calls() == "create attach openTrue setinfo"
+    node.run("remove")
+    assert node.calls() == "attach detach remove"
+    assert list(volumes.volumes()) == ["golden"]
+    node.run("create", "assemble", "remove")
+    assert list(volumes.volumes()) == []
 
 
 def test_export_reads_a_snapshot_of_the_running_disk(nodes: tuple[Node, Node]) -> None:
