@@ -74,6 +74,16 @@ def read_bounded(path: Path, *, limit: int) -> bytes:
     return content
 
 
+def is_same_file(fd: int, path: Path) -> bool:
+    """Whether an open file has this name yet; who waited for its lock may find that it was removed meanwhile."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(fd)
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
+
+
 def sweep_temporary(folder: Path, *, older_than_s: float = 3600.0) -> None:
     """Remove what writers that died left behind; younger files may belong to a living writer."""
     with contextlib.suppress(FileNotFoundError):

@@ -20,11 +20,14 @@ import typing
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from synnefo_light.log import Secret, escape
 
 T = TypeVar("T")
+
+#: Containers within one another; what is printed or compared later goes down as deep.
+DEPTH_LIMIT: Final = 64
 
 
 class RecordError(ValueError):
@@ -36,13 +39,20 @@ def parse_json(raw: bytes, into: type[T], *, limit: int) -> T:
     return build(load_json(raw, limit=limit), into)
 
 
-def load_json(raw: bytes, *, limit: int) -> object:
-    """JSON text to plain data; refuses what is too long, doubled keys, floats, NaN, lone surrogates, deep nesting."""
+def load_json(raw: bytes, *, limit: int, floats: bool = False) -> object:
+    """JSON text to plain data; refuses what is too long, doubled keys, NaN, lone surrogates, deep nesting.
+
+    Floats are let through where `floats` says that a peer has them. Raises RecordError; never any other exception.
+    """
     if len(raw) > limit:
         raise RecordError(f"the document has {len(raw)} bytes, at most {limit} are accepted")
     try:
         text = raw.decode("utf-8")
-        data: object = json.loads(text, object_pairs_hook=_no_doubles, parse_float=_no_float, parse_constant=_no_float)
+        parse_float = float if floats else _no_float
+        data: object = json.loads(
+            text, object_pairs_hook=_no_doubles, parse_float=parse_float, parse_constant=_no_float
+        )
+        _require_shallow(data)
         if re.search(r"\\u[dD]", text):
             json.dumps(data, ensure_ascii=False).encode()
         return data
@@ -182,11 +192,27 @@ def _dict(data: object, place: str) -> dict[str, object]:
 
 
 def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    seen = dict(pairs)
-    if len(seen) != len(pairs):
-        doubled = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
-        raise RecordError(f"the key {escape(doubled)!r} stands twice")
-    return seen
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RecordError(f"the key {escape(key)!r} stands twice")
+        found[key] = value
+    return found
+
+
+def _require_shallow(data: object) -> None:
+    """Level by level: who sends it decides how deep it is, and our stack is not his."""
+    level = [data]
+    for _ in range(DEPTH_LIMIT + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise RecordError("the document is nested too deeply")
 
 
 def _no_float(text: str) -> object:

@@ -94,6 +94,7 @@ class Agent(Player):
         self.alive = True
         self.stale = b'{"return": 17}\n'
         self.frozen = 0
+        self.raw = b""  # said instead of an answer to whatever is not a sync
         super().__init__(folder / f"{instance}.qga")
         self.answer = self.behave
 
@@ -119,6 +120,8 @@ class Agent(Player):
                 if order["execute"] == "guest-sync-delimited":
                     assert line.startswith(b"\xff")
                     file.write(b"\xff" + json.dumps({"return": order["arguments"]["id"]}).encode() + b"\n")
+                elif self.raw:
+                    file.write(self.raw + b"\n")
                 else:
                     self.asked.append(order)
                     answer = self.answer(order)

@@ -9,7 +9,6 @@ a conversation begins with a byte that no JSON has and a number that must come b
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 from snf_extstorage.monitor import SOCKETS, Lines, NotRunning, connected
 from synnefo_light.errors import PeerError, ProtocolError
 from synnefo_light.log import escape
+from synnefo_light.records import RecordError, load_json
 
 #: For an agent to say that it is there.
 PRESENCE_S: Final = 3.0
@@ -26,6 +26,8 @@ FREEZE_S: Final = 10.0
 _MARK: Final = b"\xff"
 #: Lines of earlier answers that may come first.
 _STALE_LIMIT: Final = 1000
+#: What we ask for is answered with a number or a sentence.
+_LINE_LIMIT: Final = 64 << 10
 
 
 class Agent:
@@ -70,8 +72,8 @@ class Agent:
 
 def _returned(line: bytes) -> object:
     try:
-        answer = json.loads(line)
-    except ValueError:
+        answer = load_json(line, limit=_LINE_LIMIT)
+    except RecordError:
         return None
     return answer.get("return") if isinstance(answer, dict) else None
 
@@ -80,7 +82,8 @@ def _returned(line: bytes) -> object:
 def agent(instance: str, *, sockets: Path = SOCKETS) -> Iterator[Agent]:
     """Speak to an instance's agent. Raises NotRunning when it has none, PeerError when it does not answer."""
     try:
-        with connected(sockets / f"{instance}.qga", f"the guest agent of {instance}", limit_s=PRESENCE_S) as lines:
+        path, who = sockets / f"{instance}.qga", f"the guest agent of {instance}"
+        with connected(path, who, limit_s=PRESENCE_S, line_limit=_LINE_LIMIT) as lines:
             yield Agent(lines)
     except NotRunning:
         raise NotRunning(f"{instance} has no guest agent's socket; set its parameter use_guest_agent") from None

@@ -18,6 +18,7 @@ from typing import Final
 
 from synnefo_light.errors import PeerError, ProtocolError
 from synnefo_light.log import escape
+from synnefo_light.records import RecordError, load_json
 
 SOCKETS: Final = Path("/run/ganeti/kvm-hypervisor/ctrl")
 LIMIT_S: Final = 5.0
@@ -31,8 +32,9 @@ class NotRunning(PeerError):
 class Lines:
     """One connection. `who` is for messages. Raises PeerError, ProtocolError."""
 
-    def __init__(self, connection: socket.socket, who: str, *, limit_s: float) -> None:
+    def __init__(self, connection: socket.socket, who: str, *, limit_s: float, line_limit: int = _LINE_LIMIT) -> None:
         self._connection = connection
+        self._line_limit = line_limit
         self._who = who
         self._buffer = b""
         self.extend(limit_s)
@@ -51,8 +53,9 @@ class Lines:
 
     def read(self) -> dict[str, object]:
         try:
-            said = json.loads(self.read_line())
-        except ValueError:
+            # QEMU has floats: the speed of a migration.
+            said = load_json(self.read_line(), limit=self._line_limit, floats=True)
+        except RecordError:
             said = None
         if not isinstance(said, dict):
             raise ProtocolError(f"{self._who} sent something that is not a JSON object")
@@ -70,7 +73,7 @@ class Lines:
                 continue
             except OSError as e:
                 raise PeerError(f"{self._who}: {e.strerror}") from e
-            if not data or len(self._buffer) > _LINE_LIMIT:
+            if not data or len(self._buffer) > self._line_limit:
                 raise ProtocolError(f"{self._who} ended, or sent a line without an end")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -112,7 +115,7 @@ class Monitor:
 
 
 @contextlib.contextmanager
-def connected(path: Path, who: str, *, limit_s: float) -> Iterator[Lines]:
+def connected(path: Path, who: str, *, limit_s: float, line_limit: int = _LINE_LIMIT) -> Iterator[Lines]:
     """Raises NotRunning when nobody listens there; PeerError when somebody else has the socket all the time."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(limit_s)
@@ -122,7 +125,7 @@ def connected(path: Path, who: str, *, limit_s: float) -> Iterator[Lines]:
             raise NotRunning(f"{who} is not there: nothing listens at {path}") from None
         except OSError as e:
             raise PeerError(f"{path}: {e.strerror or 'no answer'}") from e
-        yield Lines(connection, who, limit_s=limit_s)
+        yield Lines(connection, who, limit_s=limit_s, line_limit=line_limit)
 
 
 @contextlib.contextmanager

@@ -25,8 +25,8 @@ from typing import Final
 
 from snf_extstorage.agent import FREEZE_S, PRESENCE_S, Agent, agent
 from snf_extstorage.monitor import SOCKETS, Monitor, NotRunning, monitor
-from synnefo_light.errors import PeerError
-from synnefo_light.files import read_bounded
+from synnefo_light.errors import EnvironmentFault, PeerError
+from synnefo_light.files import is_same_file, read_bounded
 from synnefo_light.log import logger
 from synnefo_light.records import RecordError, dump_json, parse_json
 
@@ -158,28 +158,51 @@ def let_go(wish: Wish, *, sockets: Path = SOCKETS, patience_s: float = PATIENCE_
 
 
 def let_go_forgotten(notes: Path, *, sockets: Path = SOCKETS) -> Iterator[str]:
-    """Let go what processes that died have stopped or frozen; the instances. What fails is tried by the next call."""
+    """Let go what processes that died have stopped or frozen; the instances. What fails is tried by the next call.
+
+    One after the other, whatever became of the one before. Raises EnvironmentFault at the end, where a note made us
+    stumble over what is no answer of a guest.
+    """
+    stumbled = []
     for path in sorted(notes.iterdir()) if notes.is_dir() else ():
-        with contextlib.ExitStack() as opened:
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                opened.callback(os.close, fd)
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                wish = parse_json(read_bounded(path, limit=_NOTE_LIMIT), Wish, limit=_NOTE_LIMIT)
-            except (FileNotFoundError, BlockingIOError):
-                continue  # somebody minds it
-            except RecordError as e:
-                logger.warning("%s is no note of ours, and goes: %s", path, e)
-            else:
-                try:
-                    let_go(wish, sockets=sockets, patience_s=0.0)
-                except PeerError as e:
-                    logger.warning("instance=%s does not go on: %s", wish.instance, e)
-                    if time.time() - path.stat().st_mtime < FORGET_S:
-                        continue
-                else:
-                    yield wish.instance
+        try:
+            instance = _let_go_noted(path, sockets)
+        except Exception as e:
+            logger.exception("instance=%s does not go on: %s", path.name, e)
+            stumbled.append(path.name)
+            continue
+        if instance is not None:
+            yield instance
+    if stumbled:
+        raise EnvironmentFault(f"{', '.join(stumbled)} stood still for a cut and may do so yet; the log says why")
+
+
+def _let_go_noted(path: Path, sockets: Path) -> str | None:
+    """The instance of a note, if it goes on now. The note is gone then, or is forgotten when it is old."""
+    with contextlib.ExitStack() as opened:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            opened.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not is_same_file(fd, path):
+                return None
+            wish = parse_json(read_bounded(path, limit=_NOTE_LIMIT), Wish, limit=_NOTE_LIMIT)
+        except (FileNotFoundError, BlockingIOError):
+            return None  # somebody minds it
+        except RecordError as e:
+            logger.warning("%s is no note of ours, and goes: %s", path, e)
             path.unlink(missing_ok=True)
+            return None
+        gone_on: str | None = None
+        try:
+            let_go(wish, sockets=sockets, patience_s=0.0)
+            gone_on = wish.instance
+        except PeerError as e:
+            logger.warning("instance=%s does not go on: %s", wish.instance, e)
+            if time.time() - os.fstat(fd).st_mtime < FORGET_S:
+                return None
+        path.unlink(missing_ok=True)
+        return gone_on
 
 
 @contextlib.contextmanager
@@ -187,17 +210,27 @@ def _noted(notes: Path, wish: Wish) -> Iterator[None]:
     """One standstill of an instance at a time. Raises PeerError while there is another. An error leaves the note."""
     notes.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = notes / wish.instance
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = _held_note(path, wish.instance)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PeerError(f"another cut of {wish.instance} is being made; try again after it") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, dump_json(wish), 0)
         yield
         path.unlink(missing_ok=True)
     finally:
+        os.close(fd)
+
+
+def _held_note(path: Path, instance: str) -> int:
+    """A note that is locked, and that who held it before has not taken away while we opened it. Raises PeerError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_same_file(fd, path):
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            raise PeerError(f"another cut of {instance} is being made; try again after it") from None
         os.close(fd)
 
 

@@ -55,6 +55,8 @@ def resume_all(volumes: Volumes, wanted: Collection[str] = (), *, sockets: Path 
                 yield instance
         except Error as e:
             logger.warning("instance=%s %s", instance, e)
+        except Exception as e:  # a bug of ours must not keep the others from going on
+            logger.exception("instance=%s %s", instance, e)
 
 
 def _drives(volumes: Volumes) -> frozenset[str]:

@@ -18,7 +18,7 @@ from snf_extstorage.settings import Settings
 from snf_extstorage.standstill import let_go_forgotten
 from snf_extstorage.stores import open_catalog
 from snf_extstorage.volume import InUse, Volumes
-from synnefo_light.errors import Error
+from synnefo_light.errors import EXIT_BUG, Error
 from synnefo_light.events import InstanceResumed
 from synnefo_light.log import logger
 from synnefo_light.store.names import Named
@@ -52,6 +52,9 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         except Error as e:
             logger.error("%s", e)
             code = max(code, e.exit_code)
+        except Exception as e:  # a bug of ours must not keep other guests from going on
+            logger.exception("%s: %s", act.__name__.strip("_"), e)
+            code = EXIT_BUG
     return code
 
 

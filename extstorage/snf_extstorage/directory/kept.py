@@ -14,7 +14,7 @@ from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import NewerFormat, VolumeRecord
 from snf_extstorage.volume import InUse, NotFound
 from synnefo_light.errors import EnvironmentFault
-from synnefo_light.files import read_bounded
+from synnefo_light.files import is_same_file, read_bounded
 
 #: A snapshot of an old volume takes seconds; Ganeti waits for minutes.
 WAIT_S: Final = 60.0
@@ -70,7 +70,7 @@ def held(place: Place, name: str) -> Iterator[VolumeRecord]:
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"there is no volume {name} in {place.root}") from None
         try:
-            if _lock(fd) and _still_there(fd, path):
+            if _lock(fd) and is_same_file(fd, path):  # and it was not made anew while we waited
                 yield load(place, name)
                 return
         finally:
@@ -86,13 +86,3 @@ def _lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _still_there(fd: int, path: os.PathLike[str]) -> bool:
-    """Whether the volume was not removed, and made anew under the same name, while we waited."""
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    mine = os.fstat(fd)
-    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -11,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from snf_extstorage.commands import upkeep
 from snf_extstorage.keeper import Keeper, keep
 from snf_extstorage.monitor import NotRunning
+from snf_extstorage.settings import Settings
 from snf_extstorage.standstill import Standstill, Wish, let_go_forgotten
 
-from synnefo_light.errors import PeerError
-from synnefo_light.records import dump_json
+from synnefo_light.errors import EXIT_BUG, EnvironmentFault, PeerError
+from synnefo_light.records import dump_json, parse_json
 from tests.guest_sockets import Agent, Order, Qemu
 
 STOP = Wish(instance="web1", stop=True, freeze=False)
@@ -232,3 +235,89 @@ def test_two_cuts_of_one_instance_do_not_let_go_each_other(qemu: Qemu, tmp_path:
         with kept(tmp_path) as keeper, pytest.raises(PeerError, match="another cut"), keeper.standing(STOP):
             pytest.fail("it stood still")
     assert "cont" not in qemu.commands
+
+
+DEEP = b"[" * 200_000
+#: Nothing of it is an answer: too deep for a stack, too deep to be printed, a key that stands twice after 60 KB.
+HOSTILE = (
+    DEEP,
+    b'{"error": ' + b"[" * 900 + b"]" * 900 + b"}",
+    b'{"error": {"desc": ' + b"[" * 60 + b"]" * 60 + b"}}",
+    b"{" + b"".join(b'"%d":1,' % n for n in range(6000)) + b'"0":1}',
+)
+
+
+@pytest.mark.parametrize("said", HOSTILE, ids=["deep", "repr", "shown", "doubled"])
+def test_an_agent_that_answers_with_anything_at_all_is_only_an_agent_that_does_not_answer(
+    qemu: Qemu, agent: Agent, tmp_path: Path, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snf_extstorage.standstill.let_go.__kwdefaults__", {"sockets": tmp_path, "patience_s": 0.2})
+    agent.raw = said
+    with pytest.raises(PeerError, match="upkeep"), kept(tmp_path) as keeper, keeper.standing(BOTH):
+        assert keeper.stood.unfrozen
+    assert qemu.status == "running"
+    (tmp_path / "notes" / "web0").write_bytes(dump_json(Wish(instance="web0", stop=True, freeze=False)))
+    other = Qemu(tmp_path, "web2")
+    other.status = "paused"
+    (tmp_path / "notes" / "web2").write_bytes(dump_json(Wish(instance="web2", stop=True, freeze=False)))
+    try:
+        assert list(let_go_forgotten(tmp_path / "notes", sockets=tmp_path)) == ["web0", "web2"]
+    finally:
+        other.close()
+    assert (other.status, notes(tmp_path)) == ("running", ["web1"])
+
+
+def test_a_migrations_speed_is_no_whole_number_and_no_reason_to_give_up(qemu: Qemu, tmp_path: Path) -> None:
+    qemu.migration = {"status": "completed", "ram": {"mbps": 268.44}}
+    with kept(tmp_path) as keeper, keeper.standing(STOP):
+        assert keeper.stood.stopped
+
+
+def test_a_note_over_which_we_stumble_keeps_no_other_guest_standing_and_is_told(
+    qemu: Qemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes" / "web0").mkdir(parents=True)  # nothing that we would write
+    (tmp_path / "notes" / "web1").write_bytes(dump_json(STOP))
+    qemu.status = "paused"
+    went: list[str] = []
+    with pytest.raises(EnvironmentFault, match="web0"):
+        went.extend(let_go_forgotten(tmp_path / "notes", sockets=tmp_path))
+    assert (went, qemu.status) == (["web1"], "running")
+
+
+def test_an_act_of_upkeep_that_breaks_keeps_no_other_from_being_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> Iterator[str]:
+        raise RecursionError
+
+    (tmp_path / "FORMAT").touch()
+    monkeypatch.setattr(upkeep, "open_volumes", lambda settings: None)
+    monkeypatch.setattr(upkeep, "_forgotten", breaks)
+    monkeypatch.setattr(upkeep, "_level", lambda settings, volumes: iter(["level"]))
+    monkeypatch.setattr(upkeep, "_resumed", lambda settings, volumes: iter(["resumed"]))
+    told: list[str] = []
+    code = upkeep.run(Settings(folder=tmp_path), argparse.Namespace(commit=False), told.append)
+    assert (told, code) == (["level", "resumed"], EXIT_BUG)
+
+
+def test_a_note_that_went_while_it_was_opened_is_not_the_one_that_is_held(
+    qemu: Qemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the standstill before ends between our open and our lock."""
+    note = tmp_path / "notes" / "web1"
+    note.parent.mkdir()
+    real, locked = fcntl.flock, list[int]()
+
+    def flock(fd: int, how: int) -> None:
+        if not locked:
+            note.unlink()
+        locked.append(fd)
+        real(fd, how)
+
+    monkeypatch.setattr("snf_extstorage.standstill.fcntl.flock", flock)
+    standstill = Standstill(STOP, notes=note.parent, sockets=tmp_path)
+    standstill.begin()
+    assert parse_json(note.read_bytes(), Wish, limit=4096) == STOP
+    standstill.end()
+    assert (qemu.status, notes(tmp_path)) == ("running", [])

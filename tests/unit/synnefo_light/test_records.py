@@ -103,3 +103,13 @@ def test_a_whole_surrogate_pair_is_a_character() -> None:
 def test_half_a_surrogate_pair_is_refused_on_the_way_out() -> None:
     with pytest.raises(RecordError, match="half a surrogate pair"):
         dump_json({"name": "\udcff"})
+
+
+def test_what_is_nested_deeper_than_any_contract_is_refused_before_anything_looks_into_it() -> None:
+    with pytest.raises(RecordError, match="nested too deeply"):
+        parse_json(b'{"name": ' + b"[" * 900 + b"]" * 900 + b"}", Cart, limit=4096)
+    assert load_json(b"[" * 64 + b"]" * 64, limit=200)
+
+
+def test_floats_come_in_where_a_peer_has_them() -> None:
+    assert load_json(b'{"mbps": 268.44}', limit=100, floats=True) == {"mbps": 268.44}
