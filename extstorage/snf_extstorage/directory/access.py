@@ -8,14 +8,17 @@ guards it is the order in which Ganeti calls open, and the fence.
 The fence (`open` exclusively, while another node is written down as a writer and cannot be asked):
 
     1 clone    the file is cloned to a new inode; what was flushed is in it
-    2 publish  the clone takes the file's name: commit point. The other node's device and QEMU keep the old inode
-    3 device   our own device, which attach put on the old inode, is put on the new one, under the same number
-    4 record   we are the writer
+    2 drop     nobody is a writer by the record, and a fence of the others is owed: an attach there that comes after 3
+               finds the new inode, and must find no leave to write it
+    3 publish  the clone takes the file's name: commit point. The other node's device and QEMU keep the old inode
+    4 device   our own device, which attach put on the old inode, is put on the new one, under the same number
+    5 record   we are the writer
 
 If a process here has the file open already it cannot be moved, and the fence is owed: see writers.py.
 
-Died before 2: a temporary file, which the next fence replaces; nothing has happened. Before 3 or 4: the other is fenced
-already, and the next `open` fences it again, which costs a clone; `attach` mends the device.
+Died before 2: a temporary file, which the next fence replaces; nothing has happened. Before 3: the next exclusive `open`
+fences those to whom it is owed. Before 4 or 5: they are fenced already, and the next `open` fences them again, which
+costs a clone; `attach` mends the device.
 """
 
 from __future__ import annotations
@@ -65,6 +68,8 @@ class Access:
                 self._trace("attach device")
                 loop = self._loops.attach(name, fd)
                 self._trace("attach gate")
+            else:
+                update_size(loop, os.fstat(fd).st_size)  # another node may have grown it
             let_write(loop, self._node in load(self._place, name).holders)
         return Attachment(device=loop.path, uris=(f"kvm:{path}",))
 
@@ -88,7 +93,7 @@ class Access:
             if plan.fence:
                 logger.warning("volume=%s open: fencing %s, which did not close it", name, ", ".join(sorted(others)))
                 generation += 1
-                self._fence(name)
+                self._fence(name, record)
             elif others - set(plan.writers.nodes):
                 logger.warning(
                     "volume=%s open: %s lost it and did not close it; a start that follows a stop here will fence",
@@ -123,12 +128,13 @@ class Access:
                     self._trace("grow file")
                     os.ftruncate(fd, new)
                 os.fsync(fd)
+                has = os.fstat(fd).st_size
             self._trace("grow record")
             save(self._place, name, dataclasses.replace(record, size=new))
             self._trace("grow device")
             loop = self._device(name)
             if loop is not None:
-                update_size(loop)
+                update_size(loop, has)
 
     def reset(self, name: str, base: Path, *, origin: str, map: str | None) -> None:
         """The file, in place, so that who called us may have the device open; what that cached is dropped.
@@ -198,7 +204,8 @@ class Access:
             if is_locked(fd) and (found := processes_with(os.fstat(fd))):
                 raise InUse(f"volume {name} is held by {', '.join(found)}; stop that first")
 
-    def _fence(self, name: str) -> None:
+    def _fence(self, name: str, record: VolumeRecord) -> None:
+        lost = tuple(sorted({*record.holders, *record.owed} - {self._node}))
         path = self._place.disk("volumes", name)
         clone = path.with_name(f"{TEMPORARY}disk")
         self._trace("open fence-clone")
@@ -207,6 +214,8 @@ class Access:
             try:
                 os.fsync(target)
                 old = self._loops.find(name, os.fstat(source))
+                self._trace("open fence-drop")
+                self._save_writers(name, record, Writers(owed=lost))
                 self._trace("open fence-publish")
                 os.rename(clone, path)
                 sync_folder(path.parent)

@@ -48,6 +48,7 @@ _CONFIG_HEAD = struct.Struct("=II")
 _CONFIG_SIZE = _CONFIG_HEAD.size + _INFO.size + 64
 _AUTOCLEAR = 4
 _DIRECT_IO = 16
+_SECTOR = 512
 
 BLOCK = Path("/sys/block")
 
@@ -220,10 +221,11 @@ class Loops:
             logger.warning("volume=%s hint %s: %s", name, self._hints / name, e.strerror)
 
 
-def update_size(loop: Loop) -> None:
-    """Take over the size of the file. Raises OSError."""
+def update_size(loop: Loop, size: int) -> None:
+    """Take over the size of the file, which is this; nothing is told to anybody where it is so. Raises OSError."""
     with _opened(loop) as device:
-        fcntl.ioctl(device, _LOOP_SET_CAPACITY)
+        if os.lseek(device, 0, os.SEEK_END) != size // _SECTOR * _SECTOR:
+            fcntl.ioctl(device, _LOOP_SET_CAPACITY)
 
 
 def forget_pages(loop: Loop) -> None:

@@ -180,7 +180,7 @@ CASES: Final[dict[str, Case]] = {
     "snapshot": Case(made, snapshot_again, lambda n: n.volumes.snapshot_facts(next(iter(n.volumes.snapshots()))), 5),
     "attach": Case(made, lambda n: n.volumes.attach(V), is_shut, 2),
     "open": Case(made, lambda n: n.volumes.open(V, exclusive=True), holders("node1"), 1),
-    "fence": Case(opened_elsewhere, lambda n: n.volumes.open(V, exclusive=True), holders("node1"), 4),
+    "fence": Case(opened_elsewhere, lambda n: n.volumes.open(V, exclusive=True), holders("node1"), 5),
     "close": Case(opened, lambda n: n.volumes.close(V), holders(), 1),
     "detach": Case(opened, lambda n: n.volumes.detach(V), holders(), 1),
     "grow": Case(
