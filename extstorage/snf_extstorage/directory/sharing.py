@@ -42,6 +42,9 @@ _XFLAG_COWEXTSIZE = 0x10000
 #: What it says where two files cannot share.
 CANNOT_SHARE = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EISDIR)
 
+#: What it says where it has no FIEMAP, or none for this file.
+_CANNOT_TELL = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL)
+
 #: Extents in one FIEMAP call.
 _BATCH = 2048
 #: Extents shared in one step ahead of a clone: who writes waits for one step at a time.
@@ -115,11 +118,19 @@ def extents(fd: int) -> Iterator[Mapped]:
                 return
 
 
-def count_extents(fd: int) -> int:
-    """How many extents a file has; a clone of it takes that many steps. Raises OSError."""
+def count_extents(fd: int) -> int | None:
+    """How many extents a file has; a clone of it takes that many steps. None where nobody tells, as over NFS.
+
+    Raises OSError.
+    """
     request = bytearray(_FIEMAP.size)
     _FIEMAP.pack_into(request, 0, 0, (1 << 64) - 1, 0, 0, 0, 0)
-    fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
+    except OSError as e:
+        if e.errno in _CANNOT_TELL:
+            return None
+        raise
     count: int = _FIEMAP.unpack_from(request)[3]
     return count
 
