@@ -68,7 +68,7 @@ def lay_out(
 
 def _is_ragged(source: int) -> bool:
     with contextlib.suppress(OSError):
-        return sharing.count_extents(source) > MOST_EXTENTS
+        return (sharing.count_extents(source) or 0) > MOST_EXTENTS
     return False
 
 
@@ -191,9 +191,10 @@ def blocks_of(parts: Iterable[Extent], *, size: int) -> DirtyBlocks:
     return blocks
 
 
-def commit(path: Path, blocks: DirtyBlocks, into: Commit) -> MapId:
-    """Hand these blocks of a file to the store, which shares their extents where it can."""
+def commit(path: Path, blocks: DirtyBlocks | None, into: Commit, *, size: int) -> MapId:
+    """Hand these blocks of a file to the store, which shares their extents where it can. None: all that hold data."""
     with _opened(path, os.O_RDONLY) as fd:
+        blocks = data_blocks(fd, size) if blocks is None else blocks
         for index in blocks.blocks():
             into.take(index, fd, index * BLOCK_SIZE)
     return into.finish()

@@ -317,7 +317,8 @@ class DirectoryVolumes:
             disk = folder / "disk"
             contents.lay_out(source, disk, blocks, base=base, size=size, require_space=self.place.require_space)
             self._trace("base blocks")
-            map.append(contents.commit(disk, blocks, into))
+            # What was laid out may be a file that is still being written, and have data where there was none before.
+            map.append(contents.commit(disk, blocks if base else None, into, size=size))
             self._trace("base record")
             write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
             self._trace("base publish")

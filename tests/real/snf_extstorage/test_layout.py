@@ -22,6 +22,7 @@ from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.store import open_store
 from synnefo_light.units import MIB, Bytes
+from tests.real.snf_extstorage.operations import CONTENT, Node
 from tests.real.snf_extstorage.places import Site
 
 V = VolumeName("a.ext.disk0")
@@ -172,3 +173,24 @@ def test_what_an_image_will_take_is_asked_for_before_it_is_written(
     assert used(site.place) - before < MIB
     assert list(node.bases()) == []
     assert [n.name for n in names.listing(catalog.store)] == ["image"]
+
+
+def test_a_base_and_its_map_are_the_same_though_the_file_was_written_meanwhile(site: Site) -> None:
+    """A base is named by its map: what it had besides, every clone of that map would get."""
+    source = site.place.root / "volumes" / ".tmp-written"
+    source.write_bytes(CONTENT)
+    os.truncate(source, 16 * MIB)
+    with open(source, "r+b", buffering=0) as file:
+
+        def write_meanwhile(step: str) -> None:
+            if step == "base disk":
+                os.pwrite(file.fileno(), CONTENT, 12 * MIB)
+
+        catalog = Node(site, trace=write_meanwhile).catalog
+        named = catalog.register("image", file.fileno(), Bytes(16 * MIB), origin="test", properties={})
+    assert named.entry.map is not None
+    found = open_map(catalog.store, named.entry.map)
+    base = site.place.disk("bases", named.entry.map).read_bytes()
+    assert base[12 * MIB :][: len(CONTENT)] == CONTENT
+    assert b"".join(found.read(index) for index in range(4)) == base
+    source.unlink()
