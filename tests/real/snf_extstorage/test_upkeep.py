@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from uuid import uuid4
 
 from snf_extstorage.monitor import SOCKETS
@@ -69,6 +70,18 @@ def test_a_level_is_told_once(site: Site) -> None:
     shown = json.loads(snf_store(site, "stats", "--json").stdout)
     assert shown["level"] == "ok"
     assert 0 < shown["free"] < shown["total"]
+
+
+def test_nothing_is_received_into_the_reserve(site: Site) -> None:
+    assert snf_store(site, "init").returncode == 0
+    other = site.config().with_name("reserved.toml")
+    other.write_text(site.config().read_text() + "reserve_percent = 50\n")
+    with open(site.place.root / "filling", "wb") as file:
+        assert b"was broken off" in snf_store(site, "--config", other, "recv", "debian").stderr
+        os.posix_fallocate(file.fileno(), 0, 1200 << 20)
+        done = snf_store(site, "--config", other, "recv", "debian")
+    (site.place.root / "filling").unlink()
+    assert (done.returncode, b"50 % are reserved" in done.stderr) == (3, True), done.stderr
 
 
 def test_a_guest_that_was_left_standing_still_goes_on(site: Site) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 from snf_extstorage.commands import upkeep
+from snf_extstorage.commands.recv import ASK_EACH, Watched
 from snf_extstorage.commands.upkeep import YOUNG_S, is_left
 from snf_extstorage.guests import parse_starved, starved
 from snf_extstorage.levels import Level, has_reserve, plan_level, require_reserve, watch_level
@@ -20,7 +21,7 @@ from synnefo_light import events
 from synnefo_light.errors import ProtocolError
 from synnefo_light.events import StorageLevelChanged
 from synnefo_light.store.backend import Version
-from synnefo_light.store.identity import MapId
+from synnefo_light.store.identity import BLOCK_SIZE, MapId
 from synnefo_light.store.names import EngineSnapshot, Entry, Named
 from synnefo_light.units import Bytes
 from tests.guest_sockets import Order, Qemu
@@ -171,3 +172,23 @@ def test_a_snapshot_is_left_when_it_is_old_enough_ours_and_no_map() -> None:
     assert not left(named(age_s=YOUNG_S - 1))
     assert not left(named(age_s=YOUNG_S + 1, engine="rados"))
     assert not left(named(age_s=YOUNG_S + 1, done=True))
+
+
+def test_a_stream_is_read_no_further_than_the_reserve_allows() -> None:
+    """Whatever the sender says of its size: what came is counted."""
+    read: list[int] = []
+
+    class Endless:
+        def read(self, size: int, /) -> bytes:
+            read.append(size)
+            return bytes(size)
+
+    def require() -> None:
+        if len(read) >= 2 * ASK_EACH // BLOCK_SIZE:
+            raise NoSpace("full")
+
+    watched = Watched(Endless(), require)
+    with pytest.raises(NoSpace):
+        while True:
+            watched.read(BLOCK_SIZE)
+    assert sum(read) == 2 * ASK_EACH
