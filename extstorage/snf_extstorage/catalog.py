@@ -23,13 +23,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import uuid4
 
-from snf_extstorage.volume import RUNNING, SnapshotName, Still, Volumes
+from snf_extstorage.volume import RUNNING, NotFound, SnapshotName, Still, Volumes
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.log import logger
 from synnefo_light.store import names, pins
 from synnefo_light.store.commit import Commit
-from synnefo_light.store.errors import Absent
+from synnefo_light.store.errors import Absent, Corrupt
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.names import EngineSnapshot, Entry, Named
@@ -156,18 +156,25 @@ class Catalog:
         """Forget the name; its clones stay. What else there was of it goes with `collect`. Raises Absent."""
         return names.remove(self.store, name)
 
+    def remove_damaged(self, name: str) -> None:
+        """Forget a name whose record cannot be read. Raises Absent, Conflict."""
+        names.remove_damaged(self.store, name)
+
     def listing(self) -> Iterator[Named]:
-        yield from names.listing(self.store)
+        """Without those that are damaged."""
+        yield from names.readable(self.store)
 
     def collect(self, *, dry_run: bool) -> list[str]:
-        """Bases and snapshots that nothing refers to. Returns what went, or would go."""
-        found = list(self.listing())
+        """Bases and snapshots that nothing refers to. Returns what went, or would go.
+
+        Raises Corrupt, Damaged for whatever cannot be read: it may refer to any of them.
+        """
+        found = list(names.listing(self.store))
         maps = {n.entry.map for n in found if n.entry.map}
         kept = {n.entry.snapshot.reference for n in found if n.entry.snapshot}
         snapshots = [s for s in self.volumes.snapshots() if s not in kept and self._is_old("snapshots", s)]
         # A clone that was not committed yet is compared with its base: without it, all of its blocks are hashed.
-        maps |= {m for v in self.volumes.volumes() if (m := self.volumes.facts(v).origin)}
-        maps |= {m for s in self.volumes.snapshots() if (m := self.volumes.snapshot_facts(s).origin)}
+        maps |= set(self._origins())
         bases = [b for b in self.volumes.bases() if b not in maps and self._is_old("bases", b)]
         if not dry_run:
             for snapshot in snapshots:
@@ -177,6 +184,27 @@ class Catalog:
                 pins.release(self.store, _pin_key(base))
                 self.volumes.drop_base(base)
         return [*(f"snapshot {s}" for s in snapshots), *(f"base {b}" for b in bases)]
+
+    def _origins(self) -> Iterator[MapId]:
+        """What volumes and snapshots began as. Raises Damaged, and NotFound for one that is there and is not whole."""
+        for volume in self.volumes.volumes():
+            try:
+                found = self.volumes.facts(volume).origin
+            except NotFound:
+                if volume in self.volumes.volumes():
+                    raise
+                continue  # removed meanwhile
+            if found is not None:
+                yield found
+        for snapshot in self.volumes.snapshots():
+            try:
+                found = self.volumes.snapshot_facts(snapshot).origin
+            except NotFound:
+                if snapshot in self.volumes.snapshots():
+                    raise
+                continue
+            if found is not None:
+                yield found
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the engine's things, and between them and the names. Mends nothing."""
@@ -200,7 +228,10 @@ class Catalog:
             return False
 
     def _is_old(self, kind: Literal["snapshots", "bases"], name: str) -> bool:
-        return self.volumes.age_s(kind, name) > YOUNG_S
+        try:
+            return self.volumes.age_s(kind, name) > YOUNG_S
+        except NotFound:
+            return False  # removed meanwhile
 
     def _keep(self, map_id: MapId, held: pins.Held) -> None:
         pins.keep(self.store, _pin_key(map_id), owner=f"base {map_id}", map_id=map_id, under=held)
@@ -227,6 +258,8 @@ class Catalog:
             entry = names.load(self.store, name).entry
         except Absent:
             return
+        except Corrupt as e:
+            raise UserError(f"there is something {name} already, which cannot be read ({e}); remove it first") from None
         raise UserError(f"there is a {entry.kind} {name} already; remove it first or choose another name")
 
 

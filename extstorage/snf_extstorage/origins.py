@@ -42,7 +42,7 @@ def find_named(store: Store, text: str) -> Named:
             raise UserError(f"{escape(text)!r} is neither a name nor map:HASH with 64 hexadecimal digits")
         return names.load(store, text)
     wanted = match[1] or match[2]
-    named = next((n for n in names.listing(store) if n.entry.map == wanted), None)
+    named = next((n for n in names.readable(store) if n.entry.map == wanted), None)
     if named is None:
         raise Absent(f"no image, snapshot or object has the map {wanted}")
     return named

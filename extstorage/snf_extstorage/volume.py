@@ -75,6 +75,10 @@ class NoSpace(EnvironmentFault):
     """It would go below the reserve."""
 
 
+class Damaged(EnvironmentFault):
+    """What is written down of one volume, snapshot or base cannot be read; that of others may."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FromBase:
     """An image of the store, which was composed before: `clone` raises NotFound when it was not."""

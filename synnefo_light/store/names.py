@@ -20,10 +20,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID
 
+from synnefo_light.log import logger
 from synnefo_light.records import RecordError, dump_json, parse_json
 from synnefo_light.store import pins
 from synnefo_light.store.backend import LIMIT, Kind, Version, check_key
-from synnefo_light.store.errors import Absent, Conflict, Corrupt
+from synnefo_light.store.errors import Absent, Conflict, Corrupt, FormatRefused
 from synnefo_light.store.formats import encode_record, parse_record
 from synnefo_light.store.identity import MAP_SIZE_LIMIT, MapId, parse_map_id
 from synnefo_light.store.pins import Held
@@ -95,12 +96,23 @@ def load(store: Store, name: str) -> Named:
 
 
 def listing(store: Store) -> Iterator[Named]:
-    """All names, in no order. Raises Corrupt at one that cannot be read; who must see the rest uses `backend.keys`."""
+    """All names, in no order. Raises Corrupt at one that cannot be read: for who would remove what that one needs."""
     for key in store.backend.keys(Kind.NAME):
         try:
             yield load(store, key)
         except Absent:
             continue
+
+
+def readable(store: Store) -> Iterator[Named]:
+    """All names that can be read, in no order; others are logged."""
+    for key in store.backend.keys(Kind.NAME):
+        try:
+            yield load(store, key)
+        except Absent:
+            continue
+        except (Corrupt, FormatRefused) as e:
+            logger.warning("name=%s is left out: %s", key, e)
 
 
 def publish(store: Store, name: str, entry: Entry, *, under: Held | None, over: Named | None = None) -> Named:
@@ -203,6 +215,25 @@ def remove(store: Store, name: str) -> Named:
             continue
         store.trace("remove.2 removed")
         return named
+
+
+def remove_damaged(store: Store, name: str) -> None:
+    """Forget a name whose record is damaged. What its map was nobody knows, so that is not kept for the grace.
+
+    Raises Absent, and Conflict for a name whose record can be read.
+    """
+    check_key(Kind.NAME, name)
+    while True:
+        loaded = store.backend.load(Kind.NAME, name)
+        with contextlib.suppress(Corrupt):
+            parse_entry(loaded.data, name)
+            raise Conflict(f"the name {name} was mended, or made anew, by somebody else meanwhile")
+        try:
+            store.backend.delete(Kind.NAME, name, expected=loaded.version)
+        except Conflict:
+            continue
+        store.trace("remove.2 removed")
+        return
 
 
 def _swap(store: Store, name: str, entry: Entry, over: Named | None) -> Named:

@@ -44,7 +44,7 @@ def measure(store: Store) -> Figures:
     reached = Reached()
     count = logical = 0
     uses: dict[str, int] = {}
-    for named in names.listing(store):
+    for named in names.readable(store):
         count += 1
         logical += named.entry.size
         if named.entry.map is not None:

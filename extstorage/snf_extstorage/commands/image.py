@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,11 @@ from snf_extstorage.properties import parse_properties, plan_properties
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.errors import UserError
+from synnefo_light.log import logger
 from synnefo_light.manifest import Compression, SourceFormat
 from synnefo_light.records import dump_json, plain
 from synnefo_light.store import pins
-from synnefo_light.store.errors import Conflict
+from synnefo_light.store.errors import Absent, Conflict, Corrupt
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.names import Named
@@ -97,7 +98,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
                 named = catalog.register(arguments.name, fd, size, origin=wanted.shown, properties=properties)
             out(f"{arguments.name} is map {named.entry.map}, {human(size)}")
         case "list":
-            found = [facts_of(catalog.store, n) for n in sorted(catalog.listing(), key=lambda n: n.name)]
+            found = list(_readable(catalog))
             head = ("NAME", "KIND", "SIZE", "DATA", "STATE", "MADE", "PROPERTIES")
             rows = [dump_json(f).decode() for f in found] if arguments.json else table(head, [_row(f) for f in found])
             for line in rows:
@@ -117,8 +118,12 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         case "export":
             _export(catalog, arguments.name, Path(arguments.file), ranges=arguments.ranges, out=out)
         case "rm":
-            removed = catalog.remove(arguments.name)
-            out(f"{arguments.name} is forgotten; `snf-store gc` frees what nothing else needs ({removed.entry.kind})")
+            try:
+                what: str = catalog.remove(arguments.name).entry.kind
+            except Corrupt:
+                catalog.remove_damaged(arguments.name)
+                what = "its record was damaged"
+            out(f"{arguments.name} is forgotten; `snf-store gc` frees what nothing else needs ({what})")
     return 0
 
 
@@ -159,6 +164,15 @@ def facts_of(store: Store, named: Named) -> ImageFacts:
         generation=entry.generation,
         properties=entry.properties,
     )
+
+
+def _readable(catalog: Catalog) -> Iterator[ImageFacts]:
+    """By name; an image whose map is damaged or missing is logged."""
+    for named in sorted(catalog.listing(), key=lambda n: n.name):
+        try:
+            yield facts_of(catalog.store, named)
+        except (Absent, Corrupt) as e:
+            logger.warning("name=%s is left out: %s", named.name, e)
 
 
 def _row(facts: ImageFacts) -> tuple[str, ...]:

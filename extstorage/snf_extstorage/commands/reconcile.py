@@ -7,6 +7,7 @@ from typing import Final
 
 from snf_extstorage.commands import Out
 from snf_extstorage.providers import open_volumes
+from snf_extstorage.readable import readable_facts
 from snf_extstorage.reconciliation import compare, parse_disks, parse_unfinished
 from snf_extstorage.settings import Settings
 from synnefo_light.errors import UsageError, UserError
@@ -29,7 +30,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         raise UsageError("--fence says which volumes --remove removes, and that was not given; give both")
     volumes = open_volumes(settings)
     # Volumes, then jobs, then disks: what a job made that has ended is among Ganeti's disks, or was left behind.
-    facts = [volumes.facts(name) for name in volumes.volumes()]
+    facts = list(readable_facts(volumes))
     if unfinished := parse_unfinished(_list("gnt-job", "id,status,summary")):
         shown = ", ".join(unfinished[:5])
         if arguments.remove:

@@ -12,8 +12,9 @@ from snf_extstorage.guests import drive_of, resume, starved
 from snf_extstorage.levels import drop_event
 from snf_extstorage.monitor import SOCKETS
 from snf_extstorage.providers import open_volumes
+from snf_extstorage.readable import readable_facts
 from snf_extstorage.settings import Settings
-from snf_extstorage.volume import NotFound, Volumes
+from snf_extstorage.volume import Volumes
 from synnefo_light.errors import Error, UserError
 from synnefo_light.events import InstanceResumed
 from synnefo_light.log import logger
@@ -61,12 +62,4 @@ def resume_all(volumes: Volumes, wanted: Collection[str] = (), *, sockets: Path 
 
 def _drives(volumes: Volumes) -> frozenset[str]:
     """What QEMU calls our volumes."""
-    found = set()
-    for name in volumes.volumes():
-        try:
-            uuid = volumes.facts(name).uuid
-        except NotFound:
-            continue
-        if uuid is not None:
-            found.add(drive_of(uuid))
-    return frozenset(found)
+    return frozenset(drive_of(facts.uuid) for facts in readable_facts(volumes) if facts.uuid is not None)

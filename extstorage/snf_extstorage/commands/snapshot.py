@@ -16,10 +16,11 @@ from snf_extstorage.keeper import Keeper, keeper
 from snf_extstorage.levels import drop_event, watch_level
 from snf_extstorage.monitor import NotRunning
 from snf_extstorage.placement import load_placement, plan_disks
+from snf_extstorage.readable import readable_facts
 from snf_extstorage.settings import Settings
 from snf_extstorage.standstill import Wish
 from snf_extstorage.stores import open_catalog
-from snf_extstorage.volume import InUse, NotFound, VolumeFacts
+from snf_extstorage.volume import InUse, VolumeFacts
 from synnefo_light.events import VolumeSnapshotted
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.run import start_listening
@@ -45,7 +46,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     with keeper(settings.run / "standstill") as keeping:
         catalog = open_catalog(settings)
         instance, _, wanted = arguments.instance.partition("/")
-        disks = plan_disks(instance, wanted, load_placement(instance), all_facts(catalog))
+        disks = plan_disks(instance, wanted, load_placement(instance), list(readable_facts(catalog.volumes)))
         cut = plan_cut(disks, arguments.name)
         # One disk alone is one clone, which is a cut by itself.
         stop = len(cut) > 1 and not catalog.volumes.cuts_together
@@ -65,15 +66,6 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     elif not arguments.no_commit:
         _commit_later(arguments.config, [named.name for named in published])
     return 0
-
-
-def all_facts(catalog: Catalog) -> list[VolumeFacts]:
-    """Of the volumes that are not just being removed."""
-    found = []
-    for name in catalog.volumes.volumes():
-        with contextlib.suppress(NotFound):
-            found.append(catalog.volumes.facts(name))
-    return found
 
 
 def plan_cut(disks: Mapping[int, VolumeFacts], name: str) -> Sequence[Cut]:

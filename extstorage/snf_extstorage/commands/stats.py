@@ -8,6 +8,7 @@ from typing import Final
 
 from snf_extstorage.commands import Out
 from snf_extstorage.levels import plan_level
+from snf_extstorage.readable import readable_facts
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.records import dump_json
@@ -26,7 +27,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     catalog = open_catalog(settings)
     figures, space = stats.measure(catalog.store), catalog.volumes.space()
     level = plan_level(space, "ok", settings)
-    volumes = [catalog.volumes.facts(name) for name in catalog.volumes.volumes()]
+    volumes = list(readable_facts(catalog.volumes))
     if arguments.json:
         more = {"free": space.free, "total": space.total, "level": level}
         out(dump_json({**dataclasses.asdict(figures), **more}).decode())

@@ -10,6 +10,7 @@ from typing import Final
 from snf_extstorage.commands import Out, table
 from snf_extstorage.origins import find_named, find_origin, origin_of
 from snf_extstorage.providers import open_volumes
+from snf_extstorage.readable import readable_facts
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog, open_site_store
 from snf_extstorage.volume import NotFound, VolumeFacts, Volumes
@@ -56,7 +57,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     volumes = open_volumes(settings)
     if arguments.act == "list":
         head = ("VOLUME", "SIZE", "STORED", "EXTENTS", "WRITERS", "NOTE")
-        for line in table(head, [_row(volumes.facts(name)) for name in sorted(volumes.volumes())]):
+        for line in table(head, [_row(f) for f in sorted(readable_facts(volumes), key=lambda f: f.name)]):
             out(line)
     elif arguments.act == "compare":
         found = compare(settings, volumes, arguments.name, arguments.image)

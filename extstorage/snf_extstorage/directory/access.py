@@ -16,9 +16,9 @@ The fence (`open` exclusively, while another node is written down as a writer an
 
 If a process here has the file open already it cannot be moved, and the fence is owed: see writers.py.
 
-Died before 2: a temporary file, which the next fence replaces; nothing has happened. Before 3: the next exclusive `open`
-fences those to whom it is owed. Before 4 or 5: they are fenced already, and the next `open` fences them again, which
-costs a clone; `attach` mends the device.
+Died before 2: a temporary file, which the next fence replaces; nothing has happened. Before 3: the next exclusive
+`open` fences those to whom it is owed. Before 4 or 5: they are fenced already, and the next `open` fences them again,
+which costs a clone; `attach` mends the device.
 """
 
 from __future__ import annotations

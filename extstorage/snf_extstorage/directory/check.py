@@ -46,6 +46,8 @@ def _check_one(place: Place, kind: str, name: str) -> Iterator[str]:
     parts = set(os.listdir(folder))
     for missing in sorted({"disk", "record"} - parts):
         yield f"{folder} has no {missing}, so it is not whole; restore or remove it"
+    if kind == "volumes" and {"disk", "record"} <= parts and "lock" not in parts:
+        yield f"{folder} has no lock; whoever changes the volume next makes it anew"
     for foreign in sorted(parts - _PARTS):
         if not foreign.startswith(TEMPORARY):
             yield f"{folder / foreign} is not ours; move it elsewhere"

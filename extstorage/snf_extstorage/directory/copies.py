@@ -15,6 +15,7 @@ import os
 from typing import Final
 
 from snf_extstorage.directory.record import NewerFormat, VolumeRecord, decode, encode
+from snf_extstorage.volume import Damaged
 from synnefo_light.errors import EnvironmentFault
 
 COPY: Final = 4096
@@ -29,9 +30,9 @@ def render_copy(record: VolumeRecord, *, place: str) -> bytes:
 
 
 def parse_copies(raw: bytes, *, place: str) -> tuple[VolumeRecord, int]:
-    """The newest record, and which copy that is. Raises EnvironmentFault if none is whole, or one is newer than we."""
+    """The newest record, and which copy that is. Raises Damaged if none is whole, or one is newer than we."""
     found: list[tuple[int, int, VolumeRecord]] = []
-    faults: list[EnvironmentFault] = []
+    faults: list[Damaged] = []
     for number, start in enumerate((0, COPY)):
         copy = raw[start : start + COPY].rstrip(b"\0")
         try:
@@ -39,7 +40,7 @@ def parse_copies(raw: bytes, *, place: str) -> tuple[VolumeRecord, int]:
             found.append((record.serial, -number, record))
         except NewerFormat:
             raise
-        except EnvironmentFault as e:
+        except Damaged as e:
             faults.append(e)
     if not found:
         raise faults[0]

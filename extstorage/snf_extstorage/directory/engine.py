@@ -40,6 +40,7 @@ from snf_extstorage.settings import Settings
 from snf_extstorage.volume import (
     RUNNING,
     Attachment,
+    Damaged,
     Exists,
     Extent,
     FromBase,
@@ -59,6 +60,7 @@ from snf_extstorage.volume import (
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import locked, read_bounded, sync_file, write_atomic
 from synnefo_light.ganeti import VolumeName, cluster_name
+from synnefo_light.log import logger
 from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
@@ -143,6 +145,12 @@ class DirectoryVolumes:
                     self._trace("remove publish")
                     self.place.discard("volumes", name)
         except NotFound:
+            if self._exists("volumes", name):
+                folder = self.place.folder("volumes", name)
+                raise Damaged(
+                    f"volume {name} is to be removed, but {folder} is no whole volume; see `snf-store fsck`, and "
+                    "remove it by hand"
+                ) from None
             self._access.detach(name)
             self.place.sync("volumes")
 
@@ -387,9 +395,13 @@ class DirectoryVolumes:
 
     def find(self, uuid: str) -> VolumeName | None:
         for name in self.volumes():
-            with contextlib.suppress(NotFound):  # removed meanwhile
+            try:
                 if load(self.place, name).uuid == uuid:
                     return name
+            except NotFound:
+                continue  # removed meanwhile
+            except Damaged as e:
+                logger.warning("volume=%s is not looked at for %s: %s", name, uuid, e)
         return None
 
     def changed(self, name: VolumeName, origin: Origin) -> int | None:

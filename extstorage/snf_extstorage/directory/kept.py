@@ -12,7 +12,7 @@ from typing import Final
 from snf_extstorage.directory.copies import parse_copies, rewrite
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import NewerFormat, VolumeRecord
-from snf_extstorage.volume import InUse, NotFound
+from snf_extstorage.volume import Damaged, InUse, NotFound
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import is_same_file, read_bounded
 
@@ -23,12 +23,12 @@ MOMENT_S: Final = 0.1
 
 
 def load(place: Place, name: str) -> VolumeRecord:
-    """Raises NotFound, and EnvironmentFault for a damaged record."""
+    """Raises NotFound, and Damaged."""
     try:
         return _read(place, name)
     except NewerFormat:
         raise
-    except EnvironmentFault:
+    except Damaged:
         # Who holds no lock may have read the first copy and the second while each was being written.
         time.sleep(MOMENT_S)
         return _read(place, name)
@@ -40,6 +40,10 @@ def _read(place: Place, name: str) -> VolumeRecord:
         raw = read_bounded(path, limit=RECORD_LIMIT)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"there is no volume {name} in {place.root}") from None
+    except EnvironmentFault as e:
+        raise Damaged(str(e)) from None
+    except OSError as e:
+        raise Damaged(f"{path} cannot be read: {e.strerror}") from e
     return parse_copies(raw, place=str(path))[0]
 
 
@@ -65,8 +69,10 @@ def held(place: Place, name: str) -> Iterator[VolumeRecord]:
     path = place.folder("volumes", name) / "lock"
     deadline = time.monotonic() + WAIT_S
     while True:
+        # A lock says nothing, so one that was lost is made anew; a volume it is that has a record.
+        made = os.O_CREAT if path.with_name("record").exists() else 0
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDWR | made | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"there is no volume {name} in {place.root}") from None
         try:

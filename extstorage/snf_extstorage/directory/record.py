@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
-from synnefo_light.errors import EnvironmentFault
+from snf_extstorage.volume import Damaged
 from synnefo_light.records import RecordError, dump_json, parse_json
 
 LIMIT: Final = 64 << 10
@@ -22,7 +22,7 @@ Kind = Literal["snf-volume", "snf-snapshot", "snf-base", "snf-volumes"]
 T = TypeVar("T")
 
 
-class NewerFormat(EnvironmentFault):
+class NewerFormat(Damaged):
     """It was written by a newer program."""
 
 
@@ -69,17 +69,17 @@ def encode(kind: Kind, record: object) -> bytes:
 
 
 def decode(raw: bytes, kind: Kind, into: type[T], *, place: str) -> T:
-    """Raises EnvironmentFault (NewerFormat, where that is it) naming `place`, the file, and what is wrong with it."""
+    """Raises Damaged (NewerFormat, where that is it) naming `place`, the file, and what is wrong with it."""
     head, newline, body = raw.partition(b"\n")
     words = head.split(b" ")
     if len(raw) > LIMIT or not newline or len(words) != 3 or words[0] != kind.encode():
-        raise EnvironmentFault(f"{place} is not a record of kind {kind}; it is damaged, or somebody else's file")
+        raise Damaged(f"{place} is not a record of kind {kind}; it is damaged, or somebody else's file")
     if words[1] != str(VERSION).encode():
         shown = words[1][:20].decode("ascii", "replace")
         raise NewerFormat(f"{place} has format {shown}, this program knows {VERSION}; use a newer program")
     if words[2] != hashlib.sha256(body).hexdigest().encode():
-        raise EnvironmentFault(f"{place} is damaged: its checksum does not match; restore it, or see `snf-store fsck`")
+        raise Damaged(f"{place} is damaged: its checksum does not match; restore it, or see `snf-store fsck`")
     try:
         return parse_json(body, into, limit=LIMIT)
     except RecordError as e:
-        raise EnvironmentFault(f"{place}: {e}") from None
+        raise Damaged(f"{place}: {e}") from None

@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 from snf_extstorage.catalog import Cut
 from snf_extstorage.commands.volume import find_volume
-from snf_extstorage.directory import sharing
 from snf_extstorage.volume import FromBase, FromSnapshot, SnapshotName
 
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import names
 from synnefo_light.store.maps import open_map
 from synnefo_light.units import Bytes
-from tests.real.snf_extstorage.operations import CONTENT, SIZE, Node, V, W, content_of, made, register
+from tests.real.snf_extstorage.operations import CONTENT, SIZE, Node, W, content_of, made, register
 from tests.real.snf_extstorage.places import Site
-
 
 X = VolumeName("c.ext.disk0")
 
@@ -35,7 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return real(fd, request, *more)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(sharing.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
     return found
 
 

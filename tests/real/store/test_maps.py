@@ -209,6 +209,27 @@ def test_a_listing_shows_every_name(store: Store) -> None:
     assert {named.name for named in names.listing(store)} == {f"n{n}" for n in range(20)}
 
 
+def test_a_name_whose_record_is_damaged_hides_no_other_and_can_be_removed_and_given_again(store: Store) -> None:
+    for n in range(3):
+        image(store, f"n{n}", {0: n})
+    tear(store, "n1")
+    assert {named.name for named in names.readable(store)} == {"n0", "n2"}
+    with pytest.raises(Corrupt, match="name n1"):
+        list(names.listing(store))
+    with pytest.raises(Conflict, match="was mended"):
+        names.remove_damaged(store, "n0")
+    names.remove_damaged(store, "n1")
+    with pytest.raises(Absent):
+        names.remove_damaged(store, "n1")
+    image(store, "n1", {0: 1})
+    assert len(list(names.listing(store))) == 3
+
+
+def tear(store: Store, name: str) -> None:
+    loaded = store.backend.load(Kind.NAME, name)
+    store.backend.replace(Kind.NAME, name, loaded.data[:-5], expected=loaded.version)
+
+
 # --- pins
 
 
