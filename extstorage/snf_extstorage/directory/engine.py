@@ -145,8 +145,8 @@ class DirectoryVolumes:
                     self._trace("remove publish")
                     self.place.discard("volumes", name)
         except NotFound:
-            if self._exists("volumes", name):
-                folder = self.place.folder("volumes", name)
+            folder = self.place.folder("volumes", name)
+            if any((folder / part).exists() for part in ("disk", "record")):
                 raise Damaged(
                     f"volume {name} is to be removed, but {folder} is no whole volume; see `snf-store fsck`, and "
                     "remove it by hand"

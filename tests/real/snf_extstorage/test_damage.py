@@ -69,6 +69,7 @@ def test_a_damaged_volume_is_in_nobodys_way_but_the_collectors(site: Site, caplo
         assert any(f"volumes/{name}" in text for text in node.catalog.problems()), name
     with pytest.raises((Damaged, NotFound)):
         node.catalog.collect(dry_run=True)
+    (site.place.root / "volumes" / "stray" / "disk").touch()
     with pytest.raises(Damaged, match="stray is no whole volume"):
         node.volumes.remove(VolumeName("stray"))
 
