@@ -7,6 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from snf_extstorage.directory.copies import parse_copies, rewrite
@@ -15,6 +16,7 @@ from snf_extstorage.directory.record import NewerFormat, VolumeRecord
 from snf_extstorage.volume import Damaged, InUse, NotFound
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import is_same_file, read_bounded
+from synnefo_light.log import logger
 
 #: A snapshot of an old volume takes seconds; Ganeti waits for minutes.
 WAIT_S: Final = 60.0
@@ -69,10 +71,8 @@ def held(place: Place, name: str) -> Iterator[VolumeRecord]:
     path = place.folder("volumes", name) / "lock"
     deadline = time.monotonic() + WAIT_S
     while True:
-        # A lock says nothing, so one that was lost is made anew; a volume it is that has a record.
-        made = os.O_CREAT if path.with_name("record").exists() else 0
         try:
-            fd = os.open(path, os.O_RDWR | made | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = _open_lock(path)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"there is no volume {name} in {place.root}") from None
         try:
@@ -84,6 +84,18 @@ def held(place: Place, name: str) -> Iterator[VolumeRecord]:
         if time.monotonic() > deadline:
             raise InUse(f"volume {name} is being worked on by another process for over {WAIT_S:g} s; try again later")
         time.sleep(0.02)
+
+
+def _open_lock(path: Path) -> int:
+    """A lock says nothing, so one that was lost is made anew; what has a record is a volume."""
+    how = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, how)
+    except FileNotFoundError:
+        if not path.with_name("record").exists():
+            raise
+        logger.warning("%s was lost, and is made anew", path)
+        return os.open(path, how | os.O_CREAT, 0o600)
 
 
 def _lock(fd: int) -> bool:
