@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.access import Access
 from snf_extstorage.directory.copies import render_copy
-from snf_extstorage.directory.kept import held, load, save
+from snf_extstorage.directory.kept import held, load, passing_over, refuse_half, save
 from snf_extstorage.directory.loops import Loops
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
@@ -40,7 +40,6 @@ from snf_extstorage.settings import Settings
 from snf_extstorage.volume import (
     RUNNING,
     Attachment,
-    Damaged,
     Exists,
     Extent,
     FromBase,
@@ -60,7 +59,6 @@ from snf_extstorage.volume import (
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import locked, read_bounded, sync_file, write_atomic
 from synnefo_light.ganeti import VolumeName, cluster_name
-from synnefo_light.log import logger
 from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
@@ -145,12 +143,7 @@ class DirectoryVolumes:
                     self._trace("remove publish")
                     self.place.discard("volumes", name)
         except NotFound:
-            folder = self.place.folder("volumes", name)
-            if any((folder / part).exists() for part in ("disk", "record")):
-                raise Damaged(
-                    f"volume {name} is to be removed, but {folder} is no whole volume; see `snf-store fsck`, and "
-                    "remove it by hand"
-                ) from None
+            refuse_half(self.place, name)
             self._access.detach(name)
             self.place.sync("volumes")
 
@@ -395,13 +388,9 @@ class DirectoryVolumes:
 
     def find(self, uuid: str) -> VolumeName | None:
         for name in self.volumes():
-            try:
+            with passing_over(name):
                 if load(self.place, name).uuid == uuid:
                     return name
-            except NotFound:
-                continue  # removed meanwhile
-            except Damaged as e:
-                logger.warning("volume=%s is not looked at for %s: %s", name, uuid, e)
         return None
 
     def changed(self, name: VolumeName, origin: Origin) -> int | None:

@@ -104,3 +104,24 @@ def _lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def refuse_half(place: Place, name: str) -> None:
+    """Raises Damaged for the rest of a volume, which is none, and which nobody may take for gone."""
+    folder = place.folder("volumes", name)
+    if any((folder / part).exists() for part in ("disk", "record")):
+        raise Damaged(
+            f"volume {name} is to be removed, but {folder} is no whole volume; see `snf-store fsck`, and remove it by "
+            "hand"
+        )
+
+
+@contextlib.contextmanager
+def passing_over(name: str) -> Iterator[None]:
+    """Whatever looks for one volume among all goes on where this one was removed meanwhile, or is damaged."""
+    try:
+        yield
+    except NotFound:
+        pass
+    except Damaged as e:
+        logger.warning("volume=%s is left out: %s", name, e)

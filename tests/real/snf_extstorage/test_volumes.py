@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from snf_extstorage.directory.holding import processes_with
-from snf_extstorage.directory.kept import load
 from snf_extstorage.directory.sharing import require_sharing
 from snf_extstorage.volume import (
     Exists,
@@ -413,48 +412,6 @@ def test_a_dead_nodes_late_writes_reach_nobody(site: Site) -> None:
     assert next_node.facts(V).holders == ("node2",)
     assert [line for line in loops_of(site) if "node1" in line or old in line.split()] == []
     assert read(new) == B
-
-
-def test_a_node_that_attaches_while_it_is_fenced_may_not_write_the_file_that_is_left(site: Site) -> None:
-    fenced = site.node("node2")
-    fenced.create(V, uuid=UUID, size=SIZE)
-    fenced.open(V, exclusive=True)
-    seen: dict[str, bool] = {}
-
-    def look(step: str) -> None:
-        if step.startswith("open"):
-            device = fenced.attach(V).device
-            assert device is not None
-            inode = site.place.disk("volumes", V).stat().st_ino
-            seen[step] = write(device, B) and inode != before
-
-    before = site.place.disk("volumes", V).stat().st_ino
-    site.node("node1", trace=look).open(V, exclusive=True)
-    assert "open record" in seen
-    assert not any(seen.values()), seen
-    assert site.node("node1").facts(V).holders == ("node1",)
-    fenced.detach(V)
-
-
-def test_a_fence_that_died_before_the_file_was_moved_is_still_owed(site: Site) -> None:
-    class Died(Exception):
-        pass
-
-    def die(step: str) -> None:
-        if step == "open fence-publish":
-            raise Died
-
-    fenced = site.node("node2")
-    fenced.create(V, uuid=UUID, size=SIZE)
-    fenced.open(V, exclusive=True)
-    before = site.place.disk("volumes", V).stat().st_ino
-    with pytest.raises(Died):
-        site.node("node1", trace=die).open(V, exclusive=True)
-    assert site.place.disk("volumes", V).stat().st_ino == before
-    assert load(site.place, V).owed == ("node2",)
-    site.node("node1").open(V, exclusive=True)
-    assert site.place.disk("volumes", V).stat().st_ino != before
-    assert (load(site.place, V).holders, load(site.place, V).owed) == (("node1",), ())
 
 
 def test_a_source_that_was_cut_off_at_a_migration_is_fenced_when_the_target_starts_again(site: Site) -> None:
