@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from snf_extstorage.catalog import Catalog
 from snf_extstorage.commandline import parse
+from snf_extstorage.directory.place import init_place
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import Volumes
 
@@ -32,6 +33,7 @@ Command = Callable[..., str]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    init_place(tmp_path)
     return open_store(make_directory(tmp_path / "store", Format(uuid=uuid4(), grace_s=3600)))
 
 
@@ -45,7 +47,7 @@ def command(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Co
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
         chosen, arguments = parse(words)
         said: list[str] = []
-        assert chosen.run(Settings(folder=tmp_path), arguments, said.append) == 0
+        assert chosen.run(Settings(folder=tmp_path, reserve_percent=0), arguments, said.append) == 0
         return said[-1]
 
     return run
