@@ -79,7 +79,7 @@ def node(lab: Lab) -> Counts:
 
 
 def cluster(lab: Lab) -> Counts:
-    """Ends with a Ceph, so begins without."""
+    """A lab with a Ceph has no directory of volumes any more, so it is made anew."""
     if lab.config is not None and lab.config.storage != "directory":
         lab.down()
     lab.ensure_up(nodes=1, release="bookworm")
