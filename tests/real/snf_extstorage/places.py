@@ -14,6 +14,8 @@ from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import Place
 from snf_extstorage.volume import Trace, no_trace
 
+from synnefo_light.ganeti import cluster_name
+
 TREE = Path(__file__).resolve().parents[3]
 INSTALLED = Path("/usr/share/ganeti/extstorage/archipelago")
 SCRIPTS = INSTALLED if INSTALLED.is_dir() else TREE / "extstorage" / "archipelago"
@@ -63,7 +65,7 @@ class Site:
     hints: Path
 
     def node(self, name: str = "node1", trace: Trace = no_trace) -> DirectoryVolumes:
-        return DirectoryVolumes(self.place, node=name, hints=self.hints / name, trace=trace)
+        return DirectoryVolumes(self.place, node=name, hints=self.hints / name, cluster=cluster_name(), trace=trace)
 
     def config(self, node: str = "node1") -> Path:
         """The configuration file of one node."""
