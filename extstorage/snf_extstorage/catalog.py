@@ -40,6 +40,8 @@ from synnefo_light.units import Bytes
 WORK_S = 86400.0
 #: What is younger may be somebody's work whose name comes last.
 YOUNG_S = 3600.0
+#: How the pin of a base's map begins.
+_BASE = "base-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,7 @@ class Catalog:
         yield from names.readable(self.store)
 
     def collect(self, *, dry_run: bool) -> list[str]:
-        """Bases and snapshots that nothing refers to. Returns what went, or would go.
+        """Bases and snapshots that nothing refers to, and pins of bases that are gone. Returns what went, or would go.
 
         Raises Corrupt, Damaged for whatever cannot be read: it may refer to any of them.
         """
@@ -176,6 +178,7 @@ class Catalog:
         # A clone that was not committed yet is compared with its base: without it, all of its blocks are hashed.
         maps |= set(self._origins())
         bases = [b for b in self.volumes.bases() if b not in maps and self._is_old("bases", b)]
+        lone = list(self._lone_pins())
         if not dry_run:
             for snapshot in snapshots:
                 self.volumes.drop_snapshot(snapshot)
@@ -183,7 +186,15 @@ class Catalog:
                 # The pin first: who dies in between leaves a base that the next run finds, not a pin that nobody does.
                 pins.release(self.store, _pin_key(base))
                 self.volumes.drop_base(base)
-        return [*(f"snapshot {s}" for s in snapshots), *(f"base {b}" for b in bases)]
+            for key in lone:
+                pins.release(self.store, key)
+        return [*(f"snapshot {s}" for s in snapshots), *(f"base {b}" for b in bases), *(f"pin {key}" for key in lone)]
+
+    def _lone_pins(self) -> Iterator[str]:
+        """Pins of bases that are not there: dropped while another made the same, or lost. Nobody else lets them go."""
+        living = pins.living(self.store, self.store.backend.now())
+        kept = {held.key for held in living if held.key.startswith(_BASE) and held.pin.expires_ms is None}
+        yield from sorted(kept - set(map(_pin_key, self.volumes.bases())))
 
     def _origins(self) -> Iterator[MapId]:
         """What volumes and snapshots began as. Raises Damaged, and NotFound for one that is there and is not whole."""
@@ -244,13 +255,14 @@ class Catalog:
         return found[0] if found and all(one == found[0] for one in found) else {}
 
     def _base_pin(self, map_id: MapId | None) -> pins.Held | None:
-        """The pin that keeps a base's map, if the base is there."""
+        """The pin that keeps a base's map, if the base is there and stays."""
         if map_id is None or map_id not in self.volumes.bases():
             return None
         try:
-            return pins.load(self.store, _pin_key(map_id))
+            held = pins.load(self.store, _pin_key(map_id))
         except Absent:
             return None
+        return held if held.pin.expires_ms is None else None
 
     def require_free(self, name: str) -> None:
         """Before any work; `publish` says so for certain. Raises UserError, also for what cannot be a name."""
@@ -264,7 +276,7 @@ class Catalog:
 
 
 def _pin_key(map_id: MapId) -> str:
-    return f"base-{map_id}"
+    return f"{_BASE}{map_id}"
 
 
 def _entry(

@@ -92,7 +92,7 @@ def mark(store: Store, began: Instant) -> tuple[Reached, Instant]:
         for reference in reach.from_names(store):
             _follow(store, reached, reference.map_id, reference.who)
         store.trace("gc.2a names read")
-        for held in reach.live_pins(store, began):
+        for held in pins.living(store, began):
             if held.pin.since_ms is not None:
                 oldest = min(oldest, held.pin.since_ms / 1000)
             for map_id in held.pin.maps:

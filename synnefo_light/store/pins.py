@@ -33,6 +33,9 @@ from synnefo_light.store.identity import MapId, parse_map_id
 from synnefo_light.store.store import Store
 
 HOLD_TTL_S = 3600.0
+#: How the owner of a released pin begins, so that people can tell it from one whose operation runs, or was killed.
+_ENDED = "ended: "
+_AT_WORK = "hold-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,7 @@ def acquire(
         since_ms=int(now * 1000) if since_now else None,
         expires_ms=int((now + ttl_s) * 1000),
     )
-    held = _write(store, f"hold-{secrets.token_hex(16)}", pin, expected=None)
+    held = _write(store, f"{_AT_WORK}{secrets.token_hex(16)}", pin, expected=None)
     store.trace("hold.1 pinned")
     for record in found:
         if load(store, record.name).entry.map != record.entry.map:
@@ -163,7 +166,8 @@ def release(store: Store, key: str) -> None:
     while True:
         try:
             held = load(store, key)
-            _write(store, key, replace(held.pin, expires_ms=until), expected=held.version)
+            owner = f"{_ENDED}{held.pin.owner.removeprefix(_ENDED)}"
+            _write(store, key, replace(held.pin, owner=owner, expires_ms=until), expected=held.version)
             return
         except Absent:
             return
@@ -191,6 +195,22 @@ def linger(store: Store, map_id: MapId) -> None:
 def lingering(map_id: MapId) -> str:
     """The key of the pin that `linger` makes."""
     return f"gone-{map_id}"
+
+
+def living(store: Store, now: Instant) -> Iterator[Held]:
+    """What the collector minds. Raises Corrupt at one that cannot be read."""
+    for key in store.backend.keys(Kind.PIN):
+        try:
+            held = load(store, key)
+        except Absent:
+            continue
+        if held.pin.alive(now):
+            yield held
+
+
+def is_at_work(held: Held) -> bool:
+    """Whether an operation holds it that has not ended: it runs, or it was killed and the pin expires."""
+    return held.key.startswith(_AT_WORK) and not held.pin.owner.startswith(_ENDED)
 
 
 def load(store: Store, key: str) -> Held:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from synnefo_light.store import names, pins
-from synnefo_light.store.backend import Instant, Kind
-from synnefo_light.store.errors import Absent
+from synnefo_light.store import names
+from synnefo_light.store.backend import Kind
 from synnefo_light.store.formats import HOLE, PAGE_HEADER, Root, check_page, parse_root
 from synnefo_light.store.identity import DIGEST_SIZE, MapId
 from synnefo_light.store.store import Store
@@ -30,16 +29,6 @@ def from_names(store: Store) -> Iterator[Reference]:
     for named in names.listing(store):
         if named.entry.map is not None:
             yield Reference(who=f"name {named.name}", map_id=named.entry.map)
-
-
-def live_pins(store: Store, now: Instant) -> Iterator[pins.Held]:
-    for key in store.backend.keys(Kind.PIN):
-        try:
-            held = pins.load(store, key)
-        except Absent:
-            continue
-        if held.pin.alive(now):
-            yield held
 
 
 def read_root(store: Store, map_id: MapId) -> Root:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from synnefo_light.store import blocks, reach
+from synnefo_light.store import blocks, pins, reach
 from synnefo_light.store.backend import Kind
 from synnefo_light.store.errors import Absent, Corrupt, StoreFault
 from synnefo_light.store.formats import HOLE, PAGE_ENTRIES, check_page, parse_root
@@ -110,7 +110,7 @@ def _whose(store: Store, damaged: set[tuple[Kind, str]]) -> dict[tuple[Kind, str
     """Who needs what is damaged. What cannot be read on the way is itself among it, or fsck's to tell."""
     found: dict[tuple[Kind, str], list[str]] = {}
     references = [(r.who, r.map_id) for r in reach.from_names(store)]
-    for held in reach.live_pins(store, store.backend.now()):
+    for held in pins.living(store, store.backend.now()):
         references += [(f"pin {held.key}", MapId(map_id)) for map_id in held.pin.maps]
     for who, map_id in references:
         if (Kind.ROOT, map_id) in damaged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synnefo_light.store import names, reach
+from synnefo_light.store import names, pins, reach
 from synnefo_light.store.backend import Kind
 from synnefo_light.store.errors import Absent
 from synnefo_light.store.identity import MapId
@@ -17,7 +17,9 @@ class Figures:
     """Bytes, but for counts.
 
     `logical`: the sizes of all names together, as their owners see them. `mapped`: the blocks that they name, each time
-    they are named, holes left out. `stored`: what these blocks occupy, each once. `garbage`: blocks that nothing needs.
+    they are named, holes left out. `stored`: what these blocks occupy, each once. `pinned`: blocks that a pin
+    needs and no name. `garbage`: blocks that nothing needs. `work`: operations that run, or were killed and whose pins
+    have not expired; what was stored since they began stays as well.
     """
 
     names: int
@@ -26,7 +28,9 @@ class Figures:
     logical: int
     mapped: int
     stored: int
+    pinned: int
     garbage: int
+    work: int
 
     @property
     def shared(self) -> int:
@@ -40,7 +44,10 @@ class Figures:
 
 
 def measure(store: Store) -> Figures:
-    """Reads every name, root and page, and asks for the size of every block. Raises StoreFault for what is damaged."""
+    """Reads every name, pin, root and page, and asks for the size of every block.
+
+    Raises StoreFault for what is damaged, but for names.
+    """
     reached = Reached()
     count = logical = 0
     uses: dict[str, int] = {}
@@ -51,8 +58,12 @@ def measure(store: Store) -> Figures:
             reached.follow(store, named.entry.map)
             uses[named.entry.map] = uses.get(named.entry.map, 0) + 1
     sizes: dict[bytes, int] = {}
-    garbage = 0
-    needed = set().union(*(reached.blocks.part(number) for number in range(256)))
+    pinned = garbage = 0
+    needed = _blocks(reached)
+    held = list(pins.living(store, store.backend.now()))
+    for map_id in sorted({map_id for one in held for map_id in one.pin.maps}):
+        reached.follow(store, MapId(map_id))
+    kept = _blocks(reached)
     reached.blocks.close()
     for key in store.backend.keys(Kind.BLOCK):
         try:
@@ -61,6 +72,8 @@ def measure(store: Store) -> Figures:
             continue
         if bytes.fromhex(key) in needed:
             sizes[bytes.fromhex(key)] = size
+        elif bytes.fromhex(key) in kept:
+            pinned += size
         else:
             garbage += size
     mapped = sum(times * _mapped(store, map_id, sizes) for map_id, times in uses.items())
@@ -71,8 +84,14 @@ def measure(store: Store) -> Figures:
         logical=logical,
         mapped=mapped,
         stored=sum(sizes.values()),
+        pinned=pinned,
         garbage=garbage,
+        work=sum(map(pins.is_at_work, held)),
     )
+
+
+def _blocks(reached: Reached) -> set[bytes]:
+    return set().union(*(reached.blocks.part(number) for number in range(256)))
 
 
 def _mapped(store: Store, map_id: str, sizes: dict[bytes, int]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
+from collections.abc import Iterator
 from typing import Final
 
 from snf_extstorage.commands import Out
@@ -12,7 +14,8 @@ from snf_extstorage.readable import readable_facts
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.records import dump_json
-from synnefo_light.store import stats
+from synnefo_light.store import pins, stats
+from synnefo_light.store.store import Store
 from synnefo_light.units import human
 
 NAME: Final = "stats"
@@ -34,10 +37,20 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         return 0
     out(f"names     {figures.names}, {human(figures.logical)} as their owners see them")
     out(f"blocks    {figures.blocks}, {human(figures.stored)}; {human(figures.shared)} saved, {figures.ratio:.2f} to 1")
-    out(f"garbage   {human(figures.garbage)}, for `snf-store gc`")
+    out(f"garbage   {human(figures.garbage)}, for `snf-store gc`; {human(figures.pinned)} besides, which pins keep")
+    for text in at_work(catalog.store):
+        out(f"at work   {text}")
     out(f"volumes   {len(volumes)}, {human(sum(v.size for v in volumes))} as their instances see them")
     percent = space.free * 100 // space.total if space.total else 0
     marks = f"warning below {settings.warning_percent} percent, critical below {settings.critical_percent}"
     out(f"space     {human(space.free)} free of {human(space.total)}, {percent} percent: {level}")
     out(f"          {marks}, nothing new is made below {settings.reserve_percent}")
     return 0
+
+
+def at_work(store: Store) -> Iterator[str]:
+    """Operations that keep the collector from what they store; one that was killed does so until its pin expires."""
+    for held in sorted(pins.living(store, store.backend.now()), key=lambda held: held.key):
+        if pins.is_at_work(held) and held.pin.expires_ms is not None:
+            until = time.strftime("%Y-%m-%d %H:%M", time.localtime(held.pin.expires_ms / 1000))
+            yield f"{held.pin.owner}; if it was killed, what it stored is kept until {until}"

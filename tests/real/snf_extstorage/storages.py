@@ -78,15 +78,15 @@ def catalog_of(storage: Storage, trace: Trace = no_trace) -> Catalog:
     return Catalog(storage.store(trace), storage.volumes(trace), engine=storage.engine)
 
 
-def run_and_die(storage: Storage, act: Callable[[Catalog], object], at: int) -> bool:
-    """Whether a child that does it, and is killed at step `at`, was."""
+def run_and_die(storage: Storage, act: Callable[[Catalog], object], at: int | str) -> bool:
+    """Whether a child that does it, and is killed at step `at`, by its number or name, was."""
     pid = os.fork()
     if pid == 0:
         told = 0
 
         def die(step: str) -> None:
             nonlocal told
-            if told == at:
+            if at in (told, step):
                 os.kill(os.getpid(), signal.SIGKILL)
             told += 1
 
@@ -102,10 +102,10 @@ def run_and_die(storage: Storage, act: Callable[[Catalog], object], at: int) -> 
 class OnDirectory:
     engine: Literal["directory", "rados"] = "directory"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, grace_s: int = GRACE_S) -> None:
         self._root = root
         self.place = init_place(root)
-        make_directory(root / "store", Format(uuid=uuid4(), grace_s=GRACE_S))
+        make_directory(root / "store", Format(uuid=uuid4(), grace_s=grace_s))
 
     def volumes(self, trace: Trace = no_trace, *, node: str = "node1") -> DirectoryVolumes:
         return DirectoryVolumes(self.place, node=node, hints=self._root.with_suffix(".run"), trace=trace)
@@ -138,13 +138,13 @@ class NamespaceVolumes(RadosVolumes):
 class OnRados:
     engine: Literal["directory", "rados"] = "rados"
 
-    def __init__(self, ceph: Ceph) -> None:
+    def __init__(self, ceph: Ceph, *, grace_s: int = GRACE_S) -> None:
         self.ceph = ceph
         self._clusters: dict[tuple[int, str], Cluster] = {}
         self.namespace = f"place-{uuid4()}"
         images = self._images("node1")
         images.ask("make the namespace", lambda: images._rbd.RBD().namespace_create(images.io, self.namespace))
-        form = Format(uuid=uuid4(), grace_s=GRACE_S)
+        form = Format(uuid=uuid4(), grace_s=grace_s)
         make_rados(self._cluster("node1"), form, pool=POOLS[2], namespace=self.namespace)
 
     def volumes(self, trace: Trace = no_trace, *, node: str = "node1") -> RadosVolumes:

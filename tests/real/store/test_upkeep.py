@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from synnefo_light.errors import Error, ProtocolError, UserError
-from synnefo_light.store import copying, fsck, maps, names, pins, scrub, stats, stream
+from synnefo_light.store import blocks, copying, fsck, maps, names, pins, scrub, stats, stream
 from synnefo_light.store.backend import Kind
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, block_id
@@ -163,16 +163,20 @@ def test_figures_of_two_maps_that_share(store: Store) -> None:
     image(store, "b", {0: 1, 2: 1, 3: 3}, size=4 * BLOCK_SIZE)
     image(store, "gone", {0: 9})
     names.remove(store, "gone")
+    blocks.put(store, block(10, 4000))
     figures = stats.measure(store)
     assert (figures.names, figures.maps, figures.blocks) == (2, 2, 3)
     assert figures.logical == 8 * BLOCK_SIZE
-    assert (figures.mapped, figures.stored, figures.garbage) == (5 * 8192, 3 * 8192, 8192)
+    assert (figures.mapped, figures.stored, figures.pinned, figures.garbage) == (5 * 8192, 3 * 8192, 8192, 4096)
+    assert figures.work == 0  # what made the images has ended
     assert figures.shared == 2 * 8192
     assert figures.ratio == pytest.approx(5 / 3)
 
 
 def test_an_empty_store_has_figures(store: Store) -> None:
-    assert stats.measure(store) == stats.Figures(names=0, maps=0, blocks=0, logical=0, mapped=0, stored=0, garbage=0)
+    assert stats.measure(store) == stats.Figures(
+        names=0, maps=0, blocks=0, logical=0, mapped=0, stored=0, pinned=0, garbage=0, work=0
+    )
     assert stats.measure(store).ratio == 1.0
 
 
