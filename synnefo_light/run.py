@@ -185,21 +185,7 @@ def feed(argv: Sequence[str | Path], *, timeout_s: float, pass_fds: Sequence[int
         pipe = opened.enter_context(os.fdopen(writing, "wb", buffering=0))
         with os.fdopen(reading, "rb", buffering=0) as stdin:
             process = _start(words, stdin, out, err, None, None, pass_fds)
-        opened.callback(_kill_session, process)
-        timer = threading.Timer(timeout_s, _kill_session, (process,))
-        timer.daemon = True
-        opened.callback(timer.cancel)
-        timer.start()
-        late = time.monotonic() + timeout_s
-
-        def finish() -> Completed:
-            pipe.close()
-            returncode = process.wait()
-            if time.monotonic() >= late:
-                raise ToolLate(words, timeout_s, _tail(err))
-            return Completed(argv=tuple(words), returncode=returncode, stdout=_whole(out), stderr=_whole(err))
-
-        yield Feeding(writing, finish)
+        yield Feeding(writing, opened.enter_context(_limited(words, process, pipe, out, err, timeout_s)))
 
 
 class Reading:
@@ -237,23 +223,39 @@ def read_from(argv: Sequence[str | Path], *, timeout_s: float) -> Iterator[Readi
     with contextlib.ExitStack() as opened:
         err = opened.enter_context(tempfile.TemporaryFile())
         process = _start(words, subprocess.DEVNULL, subprocess.PIPE, err, None, None)
-        opened.callback(_kill_session, process)
         assert process.stdout is not None
         pipe = opened.enter_context(process.stdout)
-        timer = threading.Timer(timeout_s, _kill_session, (process,))
-        timer.daemon = True
-        opened.callback(timer.cancel)
-        timer.start()
-        late = time.monotonic() + timeout_s
+        yield Reading(pipe, opened.enter_context(_limited(words, process, pipe, None, err, timeout_s)))
 
-        def finish() -> Completed:
-            pipe.close()
-            returncode = process.wait()
-            if time.monotonic() >= late:
-                raise ToolLate(words, timeout_s, _tail(err))
-            return Completed(argv=tuple(words), returncode=returncode, stdout=b"", stderr=_whole(err))
 
-        yield Reading(pipe, finish)
+@contextlib.contextmanager
+def _limited(
+    words: list[str],
+    process: subprocess.Popen[bytes],
+    pipe: IO[bytes],
+    out: IO[bytes] | None,
+    err: IO[bytes],
+    timeout_s: float,
+) -> Iterator[Callable[[], Completed]]:
+    """What shuts our end of its pipe and waits for it. It is killed after a time, and is dead when the context ends."""
+    timer = threading.Timer(timeout_s, _kill_session, (process,))
+    timer.daemon = True
+    timer.start()
+    late = time.monotonic() + timeout_s
+
+    def finish() -> Completed:
+        pipe.close()
+        returncode = process.wait()
+        if time.monotonic() >= late:
+            raise ToolLate(words, timeout_s, _tail(err))
+        said = b"" if out is None else _whole(out)
+        return Completed(argv=tuple(words), returncode=returncode, stdout=said, stderr=_whole(err))
+
+    try:
+        yield finish
+    finally:
+        timer.cancel()
+        _kill_session(process)
 
 
 class Serving:
