@@ -9,11 +9,12 @@ A record that is torn, changed or newer than this program is refused; nothing is
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from snf_extstorage.volume import Damaged
-from synnefo_light.records import RecordError, dump_json, parse_json
+from synnefo_light.records import RecordError, build, dump_json, load_json
 
 LIMIT: Final = 64 << 10
 VERSION: Final = 1
@@ -48,7 +49,6 @@ class SnapshotRecord:
     volume: str
     size: int
     map: str | None
-    committed: str | None = None  # the map that it became
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,10 @@ class PlaceRecord:
     """Of a whole folder of volumes."""
 
     uuid: str
+
+
+#: Fields that records of this version once had, and nobody reads any more.
+_RETIRED: Final[Mapping[type, frozenset[str]]] = {SnapshotRecord: frozenset({"committed"})}
 
 
 def encode(kind: Kind, record: object) -> bytes:
@@ -80,6 +84,12 @@ def decode(raw: bytes, kind: Kind, into: type[T], *, place: str) -> T:
     if words[2] != hashlib.sha256(body).hexdigest().encode():
         raise Damaged(f"{place} is damaged: its checksum does not match; restore it, or see `snf-store fsck`")
     try:
-        return parse_json(body, into, limit=LIMIT)
+        return build(_without_retired(load_json(body, limit=LIMIT), into), into)
     except RecordError as e:
         raise Damaged(f"{place}: {e}") from None
+
+
+def _without_retired(data: object, into: type) -> object:
+    if not isinstance(data, dict):
+        return data
+    return {name: value for name, value in data.items() if name not in _RETIRED.get(into, ())}

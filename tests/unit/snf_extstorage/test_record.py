@@ -10,7 +10,7 @@ import pytest
 from snf_extstorage.directory.copies import COPY, parse_copies, render_copy
 from snf_extstorage.directory.kept import load, save
 from snf_extstorage.directory.place import Place
-from snf_extstorage.directory.record import BaseRecord, VolumeRecord, decode, encode
+from snf_extstorage.directory.record import BaseRecord, SnapshotRecord, VolumeRecord, decode, encode
 
 from synnefo_light.errors import EnvironmentFault
 
@@ -42,6 +42,18 @@ def test_a_record_of_before_adoptions_and_clusters_were_written_down_is_read() -
     body += b'"origin":"map 7f","owed":[],"serial":0,"size":5,"uuid":"u"}\n'
     raw = f"snf-volume 1 {hashlib.sha256(body).hexdigest()}\n".encode() + body
     assert decode(raw, "snf-volume", VolumeRecord, place="r") == RECORD
+
+
+def test_a_snapshot_of_when_it_said_what_it_became_is_read_and_another_strange_field_is_not() -> None:
+    def raw(field: bytes) -> bytes:
+        body = b'{"' + field + b'":null,"map":"7f","size":5,"volume":"v"}\n'
+        return f"snf-snapshot 1 {hashlib.sha256(body).hexdigest()}\n".encode() + body
+
+    read = decode(raw(b"committed"), "snf-snapshot", SnapshotRecord, place="r")
+    assert read == SnapshotRecord(volume="v", size=5, map="7f")
+    assert b"committed" not in encode("snf-snapshot", read)
+    with pytest.raises(EnvironmentFault, match="strange"):
+        decode(raw(b"astrange"), "snf-snapshot", SnapshotRecord, place="r")
 
 
 def test_every_field_is_kept() -> None:
