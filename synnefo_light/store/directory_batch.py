@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from synnefo_light.reflink import CANNOT_SHARE
 from synnefo_light.store.backend import LIMIT, Kind
 from synnefo_light.store.errors import Conflict
 from synnefo_light.store.formats import stored_length
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from synnefo_light.store.directory import Directory
 
 logger = logging.getLogger(__name__)
-
-#: The file systems, or this range, cannot share: copy.
-_CANNOT_SHARE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 
 
 class DirectoryBatch:
@@ -160,7 +157,7 @@ class DirectoryBatch:
         try:
             self._directory.files.share(source, offset, length, fd)
         except OSError as e:
-            if e.errno not in _CANNOT_SHARE:
+            if e.errno not in CANNOT_SHARE:
                 raise
             return False
         return True

@@ -5,15 +5,11 @@ Nothing else in this package writes to a disk. OSErrors come out as they are; `d
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 from pathlib import Path
 
 from synnefo_light.files import sync_folder
-
-#: ioctl_ficlonerange(2): struct file_clone_range { s64 fd; u64 offset, length, destination; }
-_FICLONERANGE = 0x4020940D
+from synnefo_light.reflink import clone_range
 
 
 class FileSystem:
@@ -28,7 +24,7 @@ class FileSystem:
 
     def share(self, source: int, offset: int, length: int, fd: int) -> None:
         """Let the beginning of `fd` be the range of `source`, without a copy."""
-        fcntl.ioctl(fd, _FICLONERANGE, struct.pack("=qQQQ", source, offset, length, 0))
+        clone_range(source, offset, length, fd, 0)
 
     def truncate(self, fd: int, length: int) -> None:
         os.ftruncate(fd, length)

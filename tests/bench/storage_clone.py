@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from snf_extstorage.catalog import Catalog
-from snf_extstorage.directory.sharing import clone_file
 from snf_extstorage.volume import FromBase, Volumes
 
 from synnefo_light.ceph import load
+from synnefo_light.reflink import clone_file
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
 from synnefo_light.units import Bytes

@@ -14,7 +14,6 @@ from uuid import uuid4
 from snf_extstorage.catalog import Catalog
 from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import init_place
-from snf_extstorage.directory.sharing import clone_range
 from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Images
 from snf_lab.bench_storage import clear
@@ -24,6 +23,7 @@ from snf_lab.state import TREE
 from synnefo_light.ceph import Access, Cluster
 from synnefo_light.errors import PeerError
 from synnefo_light.ganeti import VolumeName
+from synnefo_light.reflink import clone_range
 from synnefo_light.run import run
 from synnefo_light.store.directory import make_directory
 from synnefo_light.store.formats import Format

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 from snf_extstorage.commands import Out
+from snf_extstorage.directory.mount import require_shared_locks
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.directory.sharing import require_sharing
 from snf_extstorage.settings import FILE, Settings
@@ -47,6 +48,7 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         raise UserError("--size is that of an image; name its file with --image")
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     require_sharing(folder)
+    require_shared_locks(folder)
     init_place(folder)
     if not (folder / "store" / "FORMAT").exists():
         make_directory(folder / "store", Format(uuid=uuid4(), grace_s=arguments.grace))

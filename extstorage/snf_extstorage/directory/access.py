@@ -43,6 +43,7 @@ from snf_extstorage.writers import Writers, is_contested, plan_close, plan_open
 from synnefo_light.errors import Error, HalfDone
 from synnefo_light.files import TEMPORARY, sync_folder
 from synnefo_light.log import logger
+from synnefo_light.reflink import clone_file
 
 #: How long LVM or udev may look at a device, where they are not told to leave it alone.
 LOOKERS_S: Final = 5.0
@@ -230,7 +231,7 @@ class Access:
         target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             sharing.hint_cow_extents(target, self._cow_extent)
-            sharing.clone_file(source, target)
+            clone_file(source, target)
         except BaseException:
             os.close(target)
             raise

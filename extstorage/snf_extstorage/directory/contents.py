@@ -19,6 +19,7 @@ from snf_extstorage.directory import sharing
 from snf_extstorage.directory.extents import plan_dirty
 from snf_extstorage.volume import Extent, NoSpace
 from synnefo_light.log import logger
+from synnefo_light.reflink import CANNOT_SHARE, clone_file, clone_range
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.copying import data_blocks
 from synnefo_light.store.dirty import DirtyBlocks
@@ -84,9 +85,9 @@ def _is_room(require_space: Callable[[int], None], needed: int) -> bool:
 def _clone(source: int, fd: int) -> bool:
     """False from another file system, from a device, or where files cannot share."""
     try:
-        sharing.clone_file(source, fd)
+        clone_file(source, fd)
     except OSError as e:
-        if e.errno in sharing.CANNOT_SHARE:
+        if e.errno in CANNOT_SHARE:
             return False
         raise
     return True
@@ -106,7 +107,7 @@ def _write_blocks(source: int, fd: int, blocks: DirtyBlocks, *, base: Path | Non
         if not is_hole(data):
             _write(fd, data, start)
         elif shared:
-            sharing.clone_range(source, start, len(data), fd, start)
+            clone_range(source, start, len(data), fd, start)
 
 
 def _write(fd: int, data: bytes, at: int) -> None:
@@ -157,7 +158,7 @@ def changed(path: Path, base: Path, *, size: int, limit: int = LOOK_LIMIT) -> in
 def beginning(base: Path, folder: Path, *, size: int) -> Iterator[int]:
     """A file without a name, in a folder, that reads as a base that goes on with zeros, sharing its extents."""
     with tempfile.TemporaryFile(dir=folder, buffering=0) as whole, _opened(base, os.O_RDONLY) as source:
-        sharing.clone_file(source, whole.fileno())
+        clone_file(source, whole.fileno())
         os.ftruncate(whole.fileno(), size)
         yield whole.fileno()
 
@@ -165,7 +166,7 @@ def beginning(base: Path, folder: Path, *, size: int) -> Iterator[int]:
 def overwrite(path: Path, whole: int) -> None:
     """Make a file read as another of the same length, holes and all, sharing its extents, durably. Its inode stays."""
     with _opened(path, os.O_RDWR) as target:
-        sharing.clone_file(whole, target)
+        clone_file(whole, target)
         os.fsync(target)
 
 

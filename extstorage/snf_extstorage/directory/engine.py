@@ -26,6 +26,7 @@ from snf_extstorage.directory.access import Access
 from snf_extstorage.directory.copies import render_copy
 from snf_extstorage.directory.kept import held, load, passing_over, refuse_half, save
 from snf_extstorage.directory.loops import Loops
+from snf_extstorage.directory.mount import require_shared_locks
 from snf_extstorage.directory.place import RECORD_LIMIT, Place
 from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
 from snf_extstorage.refusals import (
@@ -59,6 +60,7 @@ from snf_extstorage.volume import (
 from synnefo_light.errors import EnvironmentFault
 from synnefo_light.files import locked, read_bounded, sync_file, write_atomic
 from synnefo_light.ganeti import VolumeName, cluster_name
+from synnefo_light.reflink import clone_file
 from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
@@ -237,7 +239,7 @@ class DirectoryVolumes:
             with still:
                 for (source, _), target in zip(sources, targets, strict=True):
                     self._trace("snapshot disk")
-                    sharing.clone_file(source, target)
+                    clone_file(source, target)
             for (_, name), folder, target in zip(sources, folders, targets, strict=True):
                 os.fsync(target)
                 kept = SnapshotRecord(volume=name, size=os.fstat(target).st_size, map=load(self.place, name).map)
@@ -453,6 +455,7 @@ def volumes(settings: Settings) -> DirectoryVolumes:
     """Raises EnvironmentFault when the folder is none of ours, or not mounted."""
     place = Place(settings.folder, settings.reserve_percent)
     place.require_format()
+    require_shared_locks(place.root)
     cow_extent = settings.cow_extent_kib * KIB
     hints = settings.run / "loops"
     return DirectoryVolumes(place, node=settings.node_name, hints=hints, cluster=cluster_name(), cow_extent=cow_extent)
@@ -469,7 +472,7 @@ def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, l
             with _reading(source, source.parent.name) as fd:
                 if live:
                     sharing.share_ahead(fd, target)
-                sharing.clone_file(fd, target)
+                clone_file(fd, target)
         os.ftruncate(target, size)
         if source is not None:
             # Only now: an origin that ends within a block has that block copied by ftruncate, and no more.

@@ -1,7 +1,6 @@
-"""Files that share extents: ioctl_ficlone(2), ioctl_ficlonerange(2), FIEMAP, and the hints of XFS.
+"""Files that share extents (reflink.py): FIEMAP, sharing ahead of a clone, and the hints of XFS.
 
-A clone shares every extent with its source until one of them is written, and the file system keeps count. XFS logs
-all of this in order, so an fsync of the clone makes it durable.
+XFS logs all of this in order, so an fsync of the clone makes it durable.
 """
 
 from __future__ import annotations
@@ -19,14 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synnefo_light.errors import EnvironmentFault
+from synnefo_light.reflink import CANNOT_SHARE, clone_file, clone_range
 
-_FICLONE = 0x40049409
-_FICLONERANGE = 0x4020940D
 _FS_IOC_FIEMAP = 0xC020660B
 _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
 
-_CLONE_RANGE = struct.Struct("=qQQQ")
 _FIEMAP = struct.Struct("=QQLLLL")
 _FIEMAP_EXTENT = struct.Struct("=QQQQQLLLL")
 _FSXATTR = struct.Struct("=IIIII8s")
@@ -38,9 +35,6 @@ _NO_PLACE = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400  # unknown, delalloc,
 _UNWRITTEN = 0x800
 
 _XFLAG_COWEXTSIZE = 0x10000
-
-#: What it says where two files cannot share.
-CANNOT_SHARE = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EISDIR)
 
 #: What it says where it has no FIEMAP, or none for this file.
 _CANNOT_TELL = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL)
@@ -62,16 +56,6 @@ class Mapped:
     length: int
     place: int | None
     written: bool = True  # False: allocated, reads as zeros
-
-
-def clone_file(source: int, target: int) -> None:
-    """Make the whole of `target` share the extents of `source`; both are open files. Raises OSError."""
-    fcntl.ioctl(target, _FICLONE, source)
-
-
-def clone_range(source: int, start: int, length: int, target: int, at: int) -> None:
-    """The same for a range; aligned to the file system's blocks, unless it ends where `source` ends."""
-    fcntl.ioctl(target, _FICLONERANGE, _CLONE_RANGE.pack(source, start, length, at))
 
 
 def share_ahead(source: int, target: int) -> None:

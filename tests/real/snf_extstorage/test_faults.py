@@ -17,6 +17,7 @@ from snf_extstorage.directory import sharing
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.volume import NoSpace, SnapshotName
 
+from synnefo_light import reflink
 from synnefo_light.errors import Error
 from synnefo_light.store import fsck, gc
 from synnefo_light.store.identity import MapId
@@ -40,8 +41,8 @@ SYNCS: Final = ("fsync", "fdatasync")
 CHANGES: Final = ("rename", "mkdir", "ftruncate", "truncate", "posix_fallocate", "write", "pwrite", "fdopen")
 REMOVES: Final = ("unlink", "rmdir")
 SHARES: Final = {
-    sharing._FICLONE: "clone",
-    sharing._FICLONERANGE: "clone_range",
+    reflink.FICLONE: "clone",
+    reflink.FICLONERANGE: "clone_range",
     sharing._FS_IOC_FSSETXATTR: "hint",
 }
 #: Where a range that cannot be shared is no harm: the clone that follows shares everything.
