@@ -5,8 +5,8 @@
     commit     1 blocks, pages, root   2 base   3 pin of the base                 4 the name gets the map: commit point
     remove     1 the name: commit point
 
-The names of a cut of several disks come one by one: died in between, the first are there and the others are not, and
-whoever asks again is told to remove those.
+The names of a cut of several disks become certain with the first of them (`cuts.py` of the store): died after it,
+whoever looks next publishes the others.
 
 Died before the commit point: a base or a snapshot without a name, which `collect` removes when it is an hour old, and
 blocks, which the store's collector removes after its grace. `commit` of a name is done again by whoever finds it
@@ -27,7 +27,7 @@ from snf_extstorage.volume import RUNNING, NotFound, SnapshotName, Still, Volume
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.log import logger
-from synnefo_light.store import names, pins
+from synnefo_light.store import cuts, names, pins
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.errors import Absent, Corrupt
 from synnefo_light.store.identity import MapId
@@ -69,7 +69,7 @@ class Catalog:
 
     def prepare(self, name: str) -> None:
         """The engine has the image's base afterwards; what came by another way has it made now. Raises Absent."""
-        map_id = names.load(self.store, name).entry.map
+        map_id = cuts.load(self.store, name).entry.map
         if map_id is None or self.volumes.has_base(map_id):
             return
         logger.warning("image=%s is composed for the first time; the next volume of it will be quick", name)
@@ -89,11 +89,11 @@ class Catalog:
             self.require_free(one.name)
         made = {one.volume: SnapshotName(f"{one.name}-{uuid4().hex}") for one in cut}
         self.volumes.snapshot(made, still=still)
-        published = []
+        entries = {}
         for one in cut:
             facts = self.volumes.snapshot_facts(made[one.volume])
             held = EngineSnapshot(engine=self._engine, reference=facts.name)
-            entry = _entry(
+            entries[one.name] = _entry(
                 "snapshot",
                 facts.size,
                 snapshot=held,
@@ -101,19 +101,18 @@ class Catalog:
                 origin=f"volume {one.volume}",
                 properties=self._properties_of(facts.origin),
             )
-            published.append(names.publish(self.store, one.name, entry, under=None))
-        return published
+        return cuts.publish(self.store, entries)
 
     def claim(self, name: str, *, wait_s: float) -> contextlib.AbstractContextManager[None]:
         """Before `commit`, so that no two do the same work. Raises Absent, and InUse after that long."""
-        held = names.load(self.store, name).entry.snapshot
+        held = cuts.load(self.store, name).entry.snapshot
         if held is None or held.engine != self._engine:
             return contextlib.nullcontext()
         return self.volumes.claim(SnapshotName(held.reference), wait_s=wait_s)
 
     def commit(self, name: str) -> MapId:
         """Make the snapshot of that name a map; one that is a map already stays. Raises Absent, Conflict."""
-        entry = names.load(self.store, name).entry
+        entry = cuts.load(self.store, name).entry
         if entry.map is not None:
             self._drop_committed(name, entry)
             return entry.map
@@ -147,7 +146,7 @@ class Catalog:
 
         Raises Absent, and Conflict when somebody changed the name meanwhile.
         """
-        over = names.load(self.store, name)
+        over = cuts.load(self.store, name)
         entry = replace(over.entry, properties=plan(over.entry.properties))
         if entry.map is None:
             return names.publish(self.store, name, entry, under=None, over=over)
@@ -156,6 +155,7 @@ class Catalog:
 
     def remove(self, name: str) -> Named:
         """Forget the name; its clones stay. What else there was of it goes with `collect`. Raises Absent."""
+        cuts.finish(self.store)  # or the name would come back with the rest of its cut
         return names.remove(self.store, name)
 
     def remove_damaged(self, name: str) -> None:
@@ -164,16 +164,18 @@ class Catalog:
 
     def listing(self) -> Iterator[Named]:
         """Without those that are damaged."""
-        yield from names.readable(self.store)
+        yield from cuts.readable(self.store)
 
     def collect(self, *, dry_run: bool) -> list[str]:
         """Bases and snapshots that nothing refers to, and pins of bases that are gone. Returns what went, or would go.
 
         Raises Corrupt, Damaged for whatever cannot be read: it may refer to any of them.
         """
+        cuts.finish(self.store)
         found = list(names.listing(self.store))
         maps = {n.entry.map for n in found if n.entry.map}
-        kept = {n.entry.snapshot.reference for n in found if n.entry.snapshot}
+        entries = [entry for n in found for entry in (n.entry, *n.entry.cut.values())]
+        kept = {entry.snapshot.reference for entry in entries if entry.snapshot}
         snapshots = [s for s in self.volumes.snapshots() if s not in kept and self._is_old("snapshots", s)]
         # A clone that was not committed yet is compared with its base: without it, all of its blocks are hashed.
         maps |= set(self._origins())
@@ -221,7 +223,7 @@ class Catalog:
         """What is wrong with the engine's things, and between them and the names. Mends nothing."""
         yield from self.volumes.check()
         snapshots = set(self.volumes.snapshots())
-        for named in self.listing():
+        for named in names.readable(self.store):
             held = named.entry.snapshot
             if held is None or held.engine != self._engine or held.reference in snapshots:
                 continue
@@ -267,7 +269,7 @@ class Catalog:
     def require_free(self, name: str) -> None:
         """Before any work; `publish` says so for certain. Raises UserError, also for what cannot be a name."""
         try:
-            entry = names.load(self.store, name).entry
+            entry = cuts.load(self.store, name).entry
         except Absent:
             return
         except Corrupt as e:

@@ -9,7 +9,7 @@ from snf_extstorage.catalog import Catalog
 from snf_extstorage.volume import FromBase, FromSnapshot, Origin, SnapshotName
 from synnefo_light.errors import UserError
 from synnefo_light.log import escape
-from synnefo_light.store import names
+from synnefo_light.store import cuts
 from synnefo_light.store.errors import Absent
 from synnefo_light.store.names import Entry, Named
 from synnefo_light.store.store import Store
@@ -40,9 +40,9 @@ def find_named(store: Store, text: str) -> Named:
     if match is None:
         if "/" in text or text.startswith("map:"):
             raise UserError(f"{escape(text)!r} is neither a name nor map:HASH with 64 hexadecimal digits")
-        return names.load(store, text)
+        return cuts.load(store, text)
     wanted = match[1] or match[2]
-    named = next((n for n in names.readable(store) if n.entry.map == wanted), None)
+    named = next((n for n in cuts.readable(store) if n.entry.map == wanted), None)
     if named is None:
         raise Absent(f"no image, snapshot or object has the map {wanted}")
     return named

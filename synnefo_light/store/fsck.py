@@ -1,8 +1,8 @@
 """Is the store whole? Reads every name, pin, root and page, and looks for every block; `scrub.py` reads the blocks.
 
 Runs beside everything else: what is written meanwhile is found whole or not at all, for references come last. Nothing
-is mended but what can be without a choice: leftovers of dead writers older than the grace. Garbage is no problem; the
-collector removes it.
+is mended but what can be without a choice: leftovers of dead writers older than the grace, and cuts of which not all
+names are published yet. Garbage is no problem; the collector removes it.
 
 Exit codes, as fsck(8) orders them: 0 whole; 1 only leftovers, and they were removed; 2 something is in the store
 that is not the store's or was left behind, no data is in danger; 4 something that is needed is missing or damaged.
@@ -14,11 +14,12 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from synnefo_light.store import names, pins, reach
+from synnefo_light.store import cuts, names, pins, reach
 from synnefo_light.store.backend import Instant, Kind
 from synnefo_light.store.errors import Absent, Corrupt, StoreFault
 from synnefo_light.store.formats import HOLE, PAGE_ENTRIES, Root, blocks_covered, parse_page, stored_length, subtree_of
 from synnefo_light.store.identity import MapId
+from synnefo_light.store.names import Named
 from synnefo_light.store.reach import Digests, Reference
 from synnefo_light.store.store import Store
 
@@ -60,6 +61,7 @@ def check(store: Store, *, mend: bool = False) -> Report:
         walk.map(reference)
     walk.blocks_exist()
     report.maps, report.pages = len(walk.roots), len({key[:32] for key in walk.pages})
+    _cuts(walk, mend=mend)
     before = _strays(store, report)
     if mend and before:
         store.backend.sweep_leftovers(untouched_since=Instant(store.backend.now() - store.format.grace_s))
@@ -68,6 +70,18 @@ def check(store: Store, *, mend: bool = False) -> Report:
         before = [stray for stray in before if stray in left]
     report.problems += [_problem(place, why, Weight.STRAY) for place, why in before]
     return report
+
+
+def _cuts(walk: _Walk, *, mend: bool) -> None:
+    """Those that were not finished when this began, and are not now."""
+    mended = cuts.finish(walk.store) if mend and walk.heads else []
+    for before in walk.heads:
+        place = f"name {before.name}"
+        with _Noting(walk, place):
+            if before.name in mended:
+                walk.report.problems.append(_problem(place, "is of a cut whose names are all there now", Weight.MENDED))
+            elif names.load(walk.store, before.name).version == before.version:
+                walk.report.problems.append(_problem(place, "is of a cut whose names are not all there", Weight.STRAY))
 
 
 def _strays(store: Store, report: Report) -> list[tuple[str, str]]:
@@ -89,14 +103,18 @@ class _Walk:
         self.roots: dict[MapId, Root | None] = {}
         self.pages: dict[bytes, bool] = {}
         self.blocks = Digests()
+        self.heads: list[Named] = []
         self._whole: list[Reference] = []
 
     def references(self) -> Iterator[Reference]:
         """Names and live pins, each that cannot be read a problem."""
         for key in self._keys(Kind.NAME):
             with _Noting(self, f"name {key}"):
-                map_id = names.load(self.store, key).entry.map
+                named = names.load(self.store, key)
+                map_id = named.entry.map
                 self.report.names += 1
+                if named.entry.cut:
+                    self.heads.append(named)
                 if map_id is not None:
                     yield Reference(who=f"name {key}", map_id=map_id)
         for key in self._keys(Kind.PIN):

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID
 
+from synnefo_light.errors import UserError
 from synnefo_light.log import logger
-from synnefo_light.records import RecordError, dump_json, parse_json
+from synnefo_light.records import RecordError, dump_json, parse_json, plain
+from synnefo_light.resource_names import is_name
 from synnefo_light.store import pins
 from synnefo_light.store.backend import LIMIT, Kind, Version, check_key
 from synnefo_light.store.errors import Absent, Conflict, Corrupt, FormatRefused
@@ -44,7 +46,8 @@ class Entry:
     """What a name's record says.
 
     `size` in bytes. `parent`: the map that it was cloned from, to send what changed. `origin`: for people, what it was
-    made from. `generation` rises with each replacement. `properties`: an image's, as snf-image(7) names them.
+    made from. `generation` rises with each replacement. `properties`: an image's, as snf-image(7) names them. `cut`:
+    what is published next, under these names (`cuts.py`).
     """
 
     uuid: str
@@ -57,6 +60,7 @@ class Entry:
     origin: str = ""
     generation: int = 1
     properties: Mapping[str, str] = field(default_factory=dict)
+    cut: Mapping[str, Entry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         UUID(self.uuid)
@@ -67,6 +71,8 @@ class Entry:
             raise ValueError(f"size {self.size} is not between 0 and {MAP_SIZE_LIMIT}")
         if self.map is None and self.snapshot is None:
             raise ValueError("there is neither a map nor a snapshot")
+        if any(not is_name(name) or other.cut or other.map for name, other in self.cut.items()):
+            raise ValueError("what is published next are snapshots under names, with nothing after them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,18 @@ class Named:
     name: str
     entry: Entry
     version: Version
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The record. `cut` is left out where there is none, so that releases that know of none can read it."""
+    return encode_record(dump_json(_fields(entry)))
+
+
+def _fields(entry: Entry) -> dict[str, object]:
+    found = plain(entry)
+    assert isinstance(found, dict)
+    del found["cut"]
+    return found | ({"cut": {name: _fields(other) for name, other in entry.cut.items()}} if entry.cut else {})
 
 
 def parse_entry(data: bytes, name: str) -> Entry:
@@ -192,11 +210,15 @@ def forget_snapshot(store: Store, name: str, *, uuid: str) -> Named:
             raise Conflict(f"{name} is another snapshot by now than the one that was committed")
         if named.entry.snapshot is None:
             return named
-        bare = replace(named.entry, snapshot=None, generation=named.entry.generation + 1)
         with contextlib.suppress(Conflict):
-            named = _swap(store, name, bare, named)
+            named = replace_entry(store, named, replace(named.entry, snapshot=None))
             store.trace("seal.1 dropped")
             return named
+
+
+def replace_entry(store: Store, over: Named, entry: Entry) -> Named:
+    """Write another entry with the same map. Raises Absent, and Conflict when somebody changed it since."""
+    return _swap(store, over.name, replace(entry, generation=over.entry.generation + 1), over)
 
 
 def remove(store: Store, name: str) -> Named:
@@ -237,7 +259,12 @@ def remove_damaged(store: Store, name: str) -> None:
 
 
 def _swap(store: Store, name: str, entry: Entry, over: Named | None) -> Named:
-    data = encode_record(dump_json(entry))
+    data = encode_entry(entry)
+    if len(data) > LIMIT[Kind.NAME]:
+        raise UserError(
+            f"the record of the name {name} would have {len(data)} bytes, and {LIMIT[Kind.NAME]} are accepted; give it "
+            "fewer or shorter properties"
+        )
     try:
         version = store.backend.replace(Kind.NAME, name, data, expected=over.version if over else None)
     except Conflict:

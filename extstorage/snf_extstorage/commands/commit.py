@@ -12,7 +12,7 @@ from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.errors import Error
 from synnefo_light.files import locked
-from synnefo_light.store import names
+from synnefo_light.store import cuts, names
 from synnefo_light.store.identity import MapId
 
 NAME: Final = "commit"
@@ -39,7 +39,7 @@ def commit_one(settings: Settings, catalog: Catalog, name: str, *, wait_s: float
     That is told by a lock of this node, and InUse by the engine's, if it has one for all nodes. Otherwise processes on
     two nodes do the same work twice and end with the same map; whoever is second finds it, however far he came.
     """
-    names.load(catalog.store, name)
+    cuts.load(catalog.store, name)
     folder = settings.run / "commits"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / name, wait_s=wait_s), catalog.claim(name, wait_s=wait_s):
