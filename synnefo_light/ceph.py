@@ -7,15 +7,16 @@ back of an error is a sentence.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from synnefo_light.errors import EnvironmentFault, UserError
 
@@ -157,26 +158,52 @@ def error_number(error: Exception) -> int:
     return abs(number) if isinstance(number, int) else 0
 
 
+class _Running(Generic[T]):
+    """What is done in a thread of its own, which is left behind when nobody waits for it any more."""
+
+    def __init__(self, act: Callable[[], T]) -> None:
+        self.done: list[T] = []
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._work, args=(act,), daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Raises what the work raised."""
+        self._thread.join(timeout_s)
+        if self._failed:
+            raise self._failed[0]
+
+    def _work(self, act: Callable[[], T]) -> None:
+        try:
+            self.done.append(act())
+        except BaseException as e:
+            self._failed.append(e)
+
+
 def bounded(act: Callable[[], T], asked: str, *, timeout_s: float) -> T:
     """Do what may wait for another client that does not answer, and give up after `timeout_s`.
 
     Raises CephFault then; the call itself cannot be ended and is left behind in its thread, so a process that got
     this error should do no more than say so and end.
     """
-    done: list[T] = []
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            done.append(act())
-        except BaseException as e:
-            failed.append(e)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if failed:
-        raise failed[0]
-    if not done:
+    running = _Running(act)
+    running.wait(timeout_s)
+    if not running.done:
         raise CephFault(f"asked to {asked}, Ceph did not finish within {timeout_s:g} s; `ceph -s` says more")
-    return done[0]
+    return running.done[0]
+
+
+@contextlib.contextmanager
+def meanwhile(act: Callable[[], object]) -> Iterator[None]:
+    """Ask this while the body asks something else. Raises what `act` raises, after the body, unless that raised.
+
+    `act` has a time limit of its own.
+    """
+    running = _Running(act)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            running.wait()
+        raise
+    running.wait()

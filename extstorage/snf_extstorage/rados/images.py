@@ -63,6 +63,7 @@ class Images:
         self._features = features
         self._limit_s = limit_s
         self._rbd: Any = ceph.load("rbd")
+        self._rados: Any = ceph.load("rados")
         self._opened: Any = None
 
     @property
@@ -132,20 +133,34 @@ class Images:
         return self.ask("list the images", lambda: [str(name) for name in self._rbd.RBD().list(self.io)])
 
     def is_there(self, name: str) -> bool:
-        """By the object that gives a name its image (RBD's two formats): opening one that is there takes far longer."""
-        rados: Any = ceph.load("rados")
+        return self.look_for(name)()
 
-        def act() -> bool:
-            for key in (f"rbd_id.{name}", f"{name}.rbd"):
-                with contextlib.suppress(rados.ObjectNotFound):
-                    self.io.stat(key)
-                    return True
-            return False
+    def look_for(self, name: str) -> Callable[[], bool]:
+        """Ask whether there is an image of that name, and go on; the answer is waited for when it is called for.
 
+        By the object that gives a name its image (RBD's two formats): opening one that is there takes far longer.
+        """
+        with self._explained(f"look for the image {name}"):
+            asked = [self.io.aio_stat(key, lambda *_: None) for key in (f"rbd_id.{name}", f"{name}.rbd")]
+
+        def answer() -> bool:
+            with self._explained(f"look for the image {name}"):
+                for one in asked:
+                    one.wait_for_complete()
+                numbers = {one.get_return_value() for one in asked}
+                for failed in numbers - {0, -errno.ENOENT}:
+                    raise self._rados.OSError("the object cannot be looked at", errno=-failed)
+            return 0 in numbers
+
+        return answer
+
+    @contextlib.contextmanager
+    def _explained(self, asked: str) -> Iterator[None]:
+        """For what is asked of monitors and OSDs without librbd, which have a time limit of their own."""
         try:
-            return self.ask(f"look for the image {name}", act)
-        except rados.Error as e:
-            raise ceph.explain(e, f"look for the image {name}", self.cluster.access) from e
+            yield
+        except self._rados.Error as e:
+            raise ceph.explain(e, asked, self.cluster.access) from e
 
     @contextlib.contextmanager
     def opened(
@@ -199,12 +214,9 @@ class Images:
 
     def space(self) -> tuple[int, int]:
         """Bytes of the cluster in all and free; zero both when it has no manager daemon, which counts them."""
-
-        def act() -> tuple[int, int]:
+        with self._explained("say how much space there is"):
             stats = self.cluster.connect().get_cluster_stats()
-            return stats["kb"] * 1024, stats["kb_avail"] * 1024
-
-        return self.ask("say how much space there is", act)
+        return stats["kb"] * 1024, stats["kb_avail"] * 1024
 
     # --- snapshots of an open image
 

@@ -118,23 +118,32 @@ class Kept:
 
     # --- making
 
-    def make_volume(self, name: str, wanted: VolumeRecord, fill: Callable[[Beat], None]) -> None:
-        """`fill` makes the image `name`. One as wanted that was never opened stays. Raises Exists, InUse."""
-        found = self.volumes.get(name)
-        if found is not None and found.state == "removing":
-            self.finish_removing(name, found)
-            found = None
-        if found is not None and found.state == "ready":
-            refuse_other(name, found, wanted)
-            return
-        if found is None:
-            self._require_no_image(name)
-        elif found.origin.startswith(ADOPTED) and found.origin != wanted.origin:
-            raise Exists(f"volume {name} is to be made, but it was being {found.origin}; finish that, or remove it")
+    def make_volume(
+        self, name: str, wanted: VolumeRecord, fill: Callable[[Beat], None], *, looked: Callable[[], bool] | None = None
+    ) -> None:
+        """`fill` makes the image `name`. One as wanted that was never opened stays. Raises Exists, InUse.
+
+        `looked`: what `Images.look_for` answers, of who has asked already.
+        """
         record = replace(wanted, state="making", attempt=secrets.token_hex(8), made_s=int(time.time()))
+        there = looked() if looked is not None else self.images.is_there(name)
         self.trace("create record")
-        if not self.volumes.swap(name, found, record):
-            raise InUse(f"volume {name} is being made by another process; try again later")
+        found = None
+        # Mostly there is no record, so nobody asks first.
+        if there or not self.volumes.swap(name, None, record):
+            found = self.volumes.get(name)
+            if found is not None and found.state == "removing":
+                self.finish_removing(name, found)
+                found = None
+            if found is not None and found.state == "ready":
+                refuse_other(name, found, wanted)
+                return
+            if found is None:
+                self._require_no_image(name)
+            elif found.origin.startswith(ADOPTED) and found.origin != wanted.origin:
+                raise Exists(f"volume {name} is to be made, but it was being {found.origin}; finish that, or remove it")
+            if not self.volumes.swap(name, found, record):
+                raise InUse(f"volume {name} is being made by another process; try again later")
         making = _Making(self.volumes, name, record, self.trace)
         if found is not None:
             self._throw_away_half(name, found)
