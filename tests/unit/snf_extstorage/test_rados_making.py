@@ -82,6 +82,36 @@ def test_a_volume_that_another_made_meanwhile_stays(site: Site) -> None:
     assert site.pool.there == {V: "id2"}
 
 
+def test_a_new_volume_is_begun_without_asking_for_its_record(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def read_entry(name: str, key: str) -> str:
+        asked.append(key)
+        return ""
+
+    monkeypatch.setattr(site.entries, "read_entry", read_entry)
+    monkeypatch.setattr(site.entries, "swap_entry", lambda *_, **__: True)
+    site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
+    assert asked == []
+
+
+def test_an_image_that_is_not_ours_stays_and_gets_no_record(site: Site) -> None:
+    site.pool.create(V)
+    with pytest.raises(Exists, match="an image of that name that is not ours"):
+        site.kept().make_volume(V, WANTED, lambda beat: None)
+    assert (site.pool.there, site.entries.lines) == ({V: "id1"}, {})
+
+
+def test_of_two_that_make_one_volume_the_second_takes_over_and_the_first_is_told(site: Site) -> None:
+    def fill(beat: Beat) -> None:
+        site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
+
+    with pytest.raises(InUse, match="made or removed by another process"):
+        site.kept().make_volume(V, WANTED, fill, looked=lambda: False)
+    assert site.kept().volume(V).state == "ready"
+    assert site.pool.there == {V: "id1"}
+
+
 def test_a_base_without_its_image_is_none_and_is_made_anew(site: Site) -> None:
     site.make()
     site.pool.remove(IMAGE)

@@ -78,3 +78,28 @@ def _fail() -> None:
 def test_bindings_that_are_not_installed_are_named() -> None:
     with pytest.raises(ceph.CephFault, match=r"python3-no_such_binding is not"):
         ceph.load("no_such_binding")
+
+
+def test_what_is_asked_meanwhile_is_over_when_the_body_goes_on() -> None:
+    begun, told = threading.Event(), []
+
+    def act() -> None:
+        begun.wait(5)
+        told.append("answered")
+
+    with ceph.meanwhile(act):
+        assert told == []
+        begun.set()
+    assert told == ["answered"]
+
+
+def test_what_fails_meanwhile_is_raised_after_the_body_whose_own_error_comes_first() -> None:
+    def fail() -> None:
+        raise ceph.CephFault("no space is told")
+
+    told = []
+    with pytest.raises(ceph.CephFault, match="no space is told"), ceph.meanwhile(fail):
+        told.append("the body ran")
+    assert told == ["the body ran"]
+    with pytest.raises(KeyError), ceph.meanwhile(fail):
+        raise KeyError
