@@ -220,9 +220,10 @@ class Volumes(Protocol):
         ...
 
     def claim(self, source: SnapshotName, *, wait_s: float) -> AbstractContextManager[None]:
-        """Nobody else, on any node, claims this snapshot meanwhile, where the engine can see to that. Raises InUse.
+        """Nobody else, on any node, claims this snapshot meanwhile. Raises InUse after that long.
 
-        Two that commit the same end with the same map; this only spares the second his work.
+        Who dies holds it for a few minutes at most. Two that commit the same end with the same map; this only spares
+        the second his work.
         """
         ...
 

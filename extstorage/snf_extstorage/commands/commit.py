@@ -36,8 +36,8 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
 def commit_one(settings: Settings, catalog: Catalog, name: str, *, wait_s: float = WAIT_S) -> MapId:
     """The map of a snapshot, made if it is none yet. Raises Error; EnvironmentFault if another process is at it.
 
-    That is told by a lock of this node, and InUse by the engine's, if it has one for all nodes. Otherwise processes on
-    two nodes do the same work twice and end with the same map; whoever is second finds it, however far he came.
+    That is told by a lock of this node, and InUse by the engine's claim, which is for all nodes. Should two be at it
+    nevertheless, they end with the same map; whoever is second finds it, however far he came.
     """
     cuts.load(catalog.store, name)
     folder = settings.run / "commits"

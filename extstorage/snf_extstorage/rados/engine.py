@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from snf_extstorage.rados import contents, fence, mapping, snapshots, upkeep
+from snf_extstorage.rados.claims import claimed
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import ADOPTED, OF_VOLUME, Beat, Kept, base_image, clones_snapshot
 from snf_extstorage.rados.record import VolumeRecord
@@ -275,8 +276,7 @@ class RadosVolumes:
         return contents.dirty(self._kept, self._kept.snapshot(source), since)
 
     def claim(self, source: SnapshotName, *, wait_s: float) -> contextlib.AbstractContextManager[None]:
-        """Two nodes may do the same work here."""
-        return contextlib.nullcontext()
+        return claimed(self._kept.claims, source, node=self._node, wait_s=wait_s)
 
     def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
         self._require_space()

@@ -23,7 +23,15 @@ from dataclasses import replace
 from typing import Any, Final, Generic, TypeVar
 
 from snf_extstorage.rados.images import Client, Images
-from snf_extstorage.rados.record import PLACES, BaseRecord, PlaceRecord, SnapshotRecord, Table, VolumeRecord
+from snf_extstorage.rados.record import (
+    PLACES,
+    BaseRecord,
+    ClaimRecord,
+    PlaceRecord,
+    SnapshotRecord,
+    Table,
+    VolumeRecord,
+)
 from snf_extstorage.refusals import is_lent, refuse_other
 from snf_extstorage.volume import Exists, InUse, NotFound, Trace
 from synnefo_light.ceph import CephFault
@@ -90,6 +98,9 @@ class Kept:
         self.snapshots = Table(objects, "snf.snapshots", SnapshotRecord)
         self.bases = Table(objects, "snf.bases", BaseRecord)
         self.places = Table(objects, PLACES, PlaceRecord)
+        # By itself: after an error in mid-write nothing more is written through the same.
+        apart = Objects(images.cluster, pool=images.pool, namespace=images.namespace)
+        self.claims = Table(apart, "snf.claims", ClaimRecord)
 
     # --- reading
 

@@ -77,6 +77,14 @@ class BaseRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRecord:
+    node: str
+    pid: int
+    attempt: str  # two processes of one node and number differ
+    beat_s: int  # when its process last said that it lives, in seconds since 1970
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceRecord:
     """Where a disk of the provider `rados` is and how it is used, as its parameters said when it was made."""
 
@@ -93,10 +101,11 @@ class DamagedRecord(EnvironmentFault):
     """A record that cannot be read: damaged, or of a newer release."""
 
 
-R = TypeVar("R", VolumeRecord, SnapshotRecord, BaseRecord, PlaceRecord)
+Record = VolumeRecord | SnapshotRecord | BaseRecord | ClaimRecord | PlaceRecord
+R = TypeVar("R", VolumeRecord, SnapshotRecord, BaseRecord, ClaimRecord, PlaceRecord)
 
 
-def render_line(record: VolumeRecord | SnapshotRecord | BaseRecord | PlaceRecord, *, place: str) -> str:
+def render_line(record: Record, *, place: str) -> str:
     """`place`: TABLE/NAME."""
     fields = plain(record)
     assert isinstance(fields, dict)

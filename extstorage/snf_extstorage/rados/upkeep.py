@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from snf_extstorage.rados import snapshots
+from snf_extstorage.rados.claims import drop_old
 from snf_extstorage.rados.kept import ADOPTED, GONE, Kept, base_image
 from snf_extstorage.rados.record import BaseRecord, State, Table, VolumeRecord
 from snf_extstorage.volume import InUse, NotFound, SnapshotName
@@ -18,6 +19,7 @@ R = TypeVar("R", VolumeRecord, BaseRecord)
 def sweep(kept: Kept, *, older_than_s: float) -> list[str]:
     """Finish what was being made or removed by who died so long ago. Returns what went, for people."""
     before = time.time() - older_than_s
+    drop_old(kept.claims, before_s=before)
     return [
         *_snapshots(kept, before),
         *_volumes(kept, before),
@@ -87,7 +89,7 @@ def _is_lost(kept: Kept, table: Table[R], key: str, record: R, image: str) -> bo
 def check(kept: Kept) -> Iterator[str]:
     """A sentence for each record that cannot be read, each without its image, and each thing half made."""
     there = set(kept.images.names())
-    for table in (kept.volumes, kept.snapshots, kept.bases, kept.places):
+    for table in (kept.volumes, kept.snapshots, kept.bases, kept.places, kept.claims):
         for _, fault in table.damaged():
             yield str(fault)
     adopted = {name for name, _ in _adopted(kept, "making", "ready")}

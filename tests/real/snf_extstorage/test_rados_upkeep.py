@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
+from snf_extstorage.rados.claims import claimed
 from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.record import DamagedRecord
 from snf_extstorage.volume import FromBase, FromSnapshot, FromVolume, InUse, NotFound, SnapshotName
@@ -310,3 +312,28 @@ def test_a_snapshot_whose_record_is_damaged_keeps_its_image(
     assert rados.read(other) == b"A" * 4096
     engine.drop_snapshot(snap)
     assert gone(rados) == []
+
+
+def test_two_nodes_do_not_commit_the_same_and_a_killed_one_stops_nobody_for_long(
+    rados: RadosSite, engine: RadosVolumes, snap: SnapshotName
+) -> None:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with rados.node("node1").claim(snap, wait_s=0):
+            os.write(write, b"claimed")
+            time.sleep(60)
+        os._exit(0)
+    assert os.read(read, 7) == b"claimed"
+    with pytest.raises(InUse, match=rf"{snap} is to be committed, but process {pid} on node1 is at it already"):
+        rados.node("node2").claim(snap, wait_s=0).__enter__()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    table = engine._kept.claims
+    with claimed(table, snap, node="node2", wait_s=30, lease_s=1):
+        assert [record.node for key, record in table.items() if key == snap] == ["node2"]
+        with pytest.raises(InUse, match="on node2 is at it already"):
+            engine.claim(snap, wait_s=0).__enter__()
+    with engine.claim(snap, wait_s=0):
+        assert told_of(engine, snap) == []
+    assert table.get(snap) is None
