@@ -2,6 +2,9 @@
 
 Opt-in, because the kernel reads the partition table of what it is given. Nothing is remembered: `rbd device list` is
 asked each time, so attach and detach may be repeated.
+
+Images that are mapped alike share one client of the kernel's, which the fence would shut out with all of them; hence
+`noshare`, an option of rbd(8), and a connection more for each disk.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ def map_image(images: Images, name: str, *, runner: Runner = run) -> str:
     found = _mapped(images, name, runner)
     if found is None:
         try:
-            found = runner(_command(images, "map", name), timeout_s=LIMIT_S).text.strip()
+            found = runner(render_map(images, name), timeout_s=LIMIT_S).text.strip()
         except ToolError as e:
             raise EnvironmentFault(
                 f"volume {name} is to be attached by the kernel (krbd = true), and `rbd device map` said: {e}"
@@ -58,6 +61,7 @@ def _mapped(images: Images, name: str, runner: Runner) -> str | None:
     return parse_mapped(listed, pool=images.pool, namespace=images.namespace, image=name)
 
 
-def _command(images: Images, verb: str, name: str) -> list[str]:
+def render_map(images: Images, name: str) -> list[str]:
     access = images.cluster.access
-    return ["rbd", "--conf", str(access.conf), "--id", access.user, "device", verb, f"{images.place}/{name}"]
+    client = ["rbd", "--conf", str(access.conf), "--id", access.user]
+    return [*client, "device", "map", "--options", "noshare", f"{images.place}/{name}"]

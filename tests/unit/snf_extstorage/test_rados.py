@@ -6,18 +6,21 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from snf_extstorage.provider import render_parameters_list
 from snf_extstorage.rados.contents import merged
-from snf_extstorage.rados.images import Client
-from snf_extstorage.rados.mapping import parse_mapped
+from snf_extstorage.rados.images import Client, Images
+from snf_extstorage.rados.mapping import parse_mapped, render_map
 from snf_extstorage.rados.provider import PARAMETERS, parse_disk
 from snf_extstorage.rados.record import BaseRecord, DamagedRecord, VolumeRecord, parse_line, render_line
 from snf_extstorage.rados.uri import render_uri
 from snf_extstorage.settings import CephSettings, Settings
 from snf_extstorage.volume import Extent
 
+from synnefo_light.ceph import Access, Cluster
 from synnefo_light.errors import PeerError, UserError
 
 #: lib/hypervisor/hv_kvm/kvm_utils.py of Ganeti 3.1.0~rc2, and what `:id=` later became part of.
@@ -54,6 +57,13 @@ def test_a_user_that_ganeti_cannot_pass_on_is_refused() -> None:
 def test_what_ganeti_3_1_cannot_read_is_refused(pool: str, namespace: str, image: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         render_uri(pool=pool, namespace=namespace, image=image, user="admin")
+
+
+def test_the_kernel_has_a_client_for_each_disk_so_the_fence_shuts_out_one() -> None:
+    cluster = Cluster(Access(conf=Path("/etc/ceph/ceph.conf"), user="ganeti"))
+    images = cast("Images", SimpleNamespace(cluster=cluster, place="volumes/tenant"))
+    client = "rbd --conf /etc/ceph/ceph.conf --id ganeti"
+    assert " ".join(render_map(images, VOLUME)) == f"{client} device map --options noshare volumes/tenant/{VOLUME}"
 
 
 def test_parts_are_put_in_order_joined_and_cut() -> None:
