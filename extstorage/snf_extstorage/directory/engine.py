@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.access import Access
+from snf_extstorage.directory.ahead import share_ahead
 from snf_extstorage.directory.copies import render_copy
 from snf_extstorage.directory.kept import held, load, passing_over, refuse_half, save
 from snf_extstorage.directory.loops import Loops
@@ -235,7 +236,7 @@ class DirectoryVolumes:
             targets = [undo.enter_context(_new_file(folder / "disk")) for folder in folders]
             for (source, _), target in zip(sources, targets, strict=True):
                 self._trace("snapshot ahead")
-                sharing.share_ahead(source, target)
+                share_ahead(source, target)
             with still:
                 for (source, _), target in zip(sources, targets, strict=True):
                     self._trace("snapshot disk")
@@ -471,7 +472,7 @@ def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, l
         if source is not None:
             with _reading(source, source.parent.name) as fd:
                 if live:
-                    sharing.share_ahead(fd, target)
+                    share_ahead(fd, target)
                 clone_file(fd, target)
         os.ftruncate(target, size)
         if source is not None:

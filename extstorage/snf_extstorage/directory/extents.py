@@ -34,6 +34,38 @@ def plan_dirty(now: Iterable[Mapped], base: Iterable[Mapped], *, size: int) -> I
         yield Extent(start=start, length=size - start)
 
 
+def plan_shares(now: Iterable[Mapped], there: Iterable[Mapped], *, size: int, step: int) -> Iterator[tuple[int, int]]:
+    """Runs (start, length) that hold all of `now` that is not at the same place `there`; none ends beyond `size`.
+
+    Each reaches over at most `step` extents, holes and what is the same between them included. What is only `there`
+    is left.
+    """
+    theirs = _Runs(there)
+    first = start = end = None
+    for number, run in enumerate(now):
+        if run.start >= size:
+            break
+        if first is not None and start is not None and end is not None and number - first >= step:
+            yield start, end - start
+            first = None
+        if run.written and not _is_at(run, theirs):
+            if first is None:
+                first, start = number, run.start
+            end = min(run.start + run.length, size)
+    if first is not None and start is not None and end is not None:
+        yield start, end - start
+
+
+def _is_at(run: Mapped, theirs: _Runs) -> bool:
+    at, end = run.start, run.start + run.length
+    while at < end:
+        place, until = theirs.at(at)
+        if run.place is None or place != run.place + at - run.start:
+            return False
+        at = until
+    return True
+
+
 #: A place that is not known: different from every other.
 _NOWHERE = -1
 _FAR = 1 << 62

@@ -1,4 +1,4 @@
-"""Files that share extents (reflink.py): FIEMAP, sharing ahead of a clone, and the hints of XFS.
+"""Files that share extents (reflink.py): FIEMAP, and the hints of XFS.
 
 XFS logs all of this in order, so an fsync of the clone makes it durable.
 """
@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import secrets
 import struct
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from synnefo_light.errors import EnvironmentFault
-from synnefo_light.reflink import CANNOT_SHARE, clone_file, clone_range
+from synnefo_light.reflink import CANNOT_SHARE, clone_file
 
 _FS_IOC_FIEMAP = 0xC020660B
 _FS_IOC_FSGETXATTR = 0x801C581F
@@ -41,11 +39,6 @@ _CANNOT_TELL = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL)
 
 #: Extents in one FIEMAP call.
 _BATCH = 2048
-#: Extents shared in one step ahead of a clone: who writes waits for one step at a time.
-_STEP = 64
-#: What a pass of these steps may leave for the clone: about as much as changed while it went on.
-_QUICK_S = 0.02
-_PASSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +49,6 @@ class Mapped:
     length: int
     place: int | None
     written: bool = True  # False: allocated, reads as zeros
-
-
-def share_ahead(source: int, target: int) -> None:
-    """Have `target` share what `source` has now, a few extents at a time, so that `clone_file` has little left to do.
-
-    A clone holds up whoever writes to `source` for about 25 us an extent, and for a tenth of that where `target` shares
-    it already. What is written meanwhile is left to the clone. Raises nothing: without it the clone does all the work.
-    """
-    with contextlib.suppress(OSError):
-        for _ in range(_PASSES):
-            began = time.monotonic()
-            for start, length in plan_steps(extents(source), size=os.fstat(source).st_size, step=_STEP):
-                clone_range(source, start, length, target, start)
-            if time.monotonic() - began < _QUICK_S:
-                return
-
-
-def plan_steps(found: Iterable[Mapped], *, size: int, step: int) -> Iterator[tuple[int, int]]:
-    """Runs (start, length) of `step` extents each, with the holes between them; none ends beyond the file's end."""
-    inside = (one for one in found if one.start < size)
-    while part := list(itertools.islice(inside, step)):
-        start, end = part[0].start, part[-1].start + part[-1].length
-        yield start, min(end, size) - start
 
 
 def extents(fd: int) -> Iterator[Mapped]:

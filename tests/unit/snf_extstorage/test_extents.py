@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snf_extstorage.directory.extents import plan_dirty
-from snf_extstorage.directory.sharing import Mapped, plan_steps
+from snf_extstorage.directory.extents import plan_dirty, plan_shares
+from snf_extstorage.directory.sharing import Mapped
 
 
 def spans(now: list[Mapped], base: list[Mapped], size: int = 100) -> list[tuple[int, int]]:
@@ -49,6 +49,29 @@ def test_exactly_the_units_that_lie_elsewhere_are_dirty(now: list[int | None], b
 
 def test_steps_cover_all_extents_with_the_holes_between_and_end_with_the_file() -> None:
     found = [Mapped(0, 10, 500), Mapped(20, 10, 700), Mapped(30, 10, 100), Mapped(60, 40, 900), Mapped(120, 8, 0)]
-    assert list(plan_steps(found, size=90, step=2)) == [(0, 30), (30, 60)]
-    assert list(plan_steps(found, size=90, step=9)) == [(0, 90)]
-    assert list(plan_steps([], size=90, step=2)) == []
+    assert list(plan_shares(found, [], size=90, step=2)) == [(0, 30), (30, 60)]
+    assert list(plan_shares(found, [], size=90, step=9)) == [(0, 90)]
+    assert list(plan_shares([], found, size=90, step=2)) == []
+
+
+def test_what_is_shared_already_is_not_shared_again_however_it_is_cut() -> None:
+    found = [Mapped(0, 10, 500), Mapped(10, 10, 510), Mapped(30, 10, 100), Mapped(60, 10, 900), Mapped(80, 10, None)]
+    assert list(plan_shares(found[:4], [Mapped(0, 20, 500), *found[2:4]], size=99, step=9)) == []
+    assert list(plan_shares(found, [Mapped(0, 5, 500), Mapped(5, 5, 505), *found[2:]], size=99, step=3)) == [
+        (10, 10),
+        (80, 10),
+    ]
+    assert list(plan_shares([Mapped(0, 10, 7, written=False)], [], size=99, step=3)) == []
+
+
+@given(files, files, st.integers(1, 5))
+def test_what_lies_elsewhere_is_in_a_step_and_no_step_reaches_far(
+    now: list[int | None], there: list[int | None], step: int
+) -> None:
+    steps = list(plan_shares(mapped(now), mapped(there), size=20, step=step))
+    covered = [n for start, length in steps for n in range(start, start + length)]
+    there = [*there, *[None] * len(now)]
+    assert {n for n, place in enumerate(now[:20]) if place is not None and place != there[n]} <= set(covered)
+    assert len(covered) == len(set(covered))
+    assert all(sum(place is not None for place in now[start : start + length]) <= step for start, length in steps)
+    assert all(now[start] not in (None, there[start]) for start, _ in steps)
