@@ -17,19 +17,22 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.access import Access
 from snf_extstorage.directory.ahead import share_ahead
+from snf_extstorage.directory.bases import Bases
 from snf_extstorage.directory.copies import render_copy
+from snf_extstorage.directory.handles import new_file, reading
 from snf_extstorage.directory.kept import held, load, passing_over, refuse_half, save
 from snf_extstorage.directory.loops import Loops
 from snf_extstorage.directory.mount import require_shared_locks
-from snf_extstorage.directory.place import RECORD_LIMIT, Place
-from snf_extstorage.directory.record import BaseRecord, Kind, SnapshotRecord, VolumeRecord, decode, encode
+from snf_extstorage.directory.place import Place
+from snf_extstorage.directory.record import VolumeRecord
+from snf_extstorage.directory.snapshots import Snapshots
 from snf_extstorage.refusals import (
     is_lent,
     refuse_adopting,
@@ -47,7 +50,6 @@ from snf_extstorage.volume import (
     FromBase,
     FromSnapshot,
     FromVolume,
-    InUse,
     NotFound,
     Origin,
     SnapshotFacts,
@@ -58,21 +60,17 @@ from snf_extstorage.volume import (
     VolumeFacts,
     no_trace,
 )
-from synnefo_light.errors import EnvironmentFault
-from synnefo_light.files import locked, read_bounded, sync_file, write_atomic
+from synnefo_light.files import sync_file, write_atomic
 from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.reflink import clone_file
 from synnefo_light.units import KIB, MIB, Bytes
 
 if TYPE_CHECKING:
     from synnefo_light.store.commit import Commit
-    from synnefo_light.store.dirty import DirtyBlocks
     from synnefo_light.store.identity import MapId
     from synnefo_light.store.maps import Map
 
 COW_EXTENT: Final = MIB
-
-T = TypeVar("T")
 
 
 class DirectoryVolumes:
@@ -96,6 +94,8 @@ class DirectoryVolumes:
         self._cluster = cluster
         self._cow_extent = cow_extent
         self._trace = trace
+        self._snapshots = Snapshots(place, trace)
+        self._bases = Bases(place, self._snapshots, trace)
         self._access = Access(place, Loops(node, hints), node=node, cow_extent=cow_extent, trace=trace)
 
     # --- making and removing
@@ -207,10 +207,9 @@ class DirectoryVolumes:
         """The file to clone, its size, the map it began as, and its name for a message."""
         match origin:
             case FromBase(map=map):
-                base = self._record("bases", map, "snf-base", BaseRecord, f"base of map {map}")
-                return self.place.disk("bases", map), base.size, map, f"map {map}"
+                return self.place.disk("bases", map), self._bases.record(map).size, map, f"map {map}"
             case FromSnapshot(snapshot=snapshot):
-                kept = self._snapshot(snapshot)
+                kept = self._snapshots.record(snapshot)
                 return self.place.disk("snapshots", snapshot), kept.size, kept.map, f"snapshot {snapshot}"
             case FromVolume(volume=volume):
                 record = load(self.place, volume)
@@ -219,39 +218,16 @@ class DirectoryVolumes:
     # --- snapshots
 
     def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
-        """The clones are made one right after the other, then published; a crash between leaves the first ones.
-
-        What was written goes to disk before the first clone and the clones do so after the last one, and most of what
-        there is to share is shared before, so that writers wait for what they wrote meanwhile.
-        """
         self.place.require_space()
-        for snapshot in cut.values():
-            if self._exists("snapshots", snapshot):
-                raise Exists(f"a snapshot {snapshot} is to be made, but there is one of that name")
-        with contextlib.ExitStack() as undo:
-            sources = [(undo.enter_context(_reading(self.place.disk("volumes", name), name)), name) for name in cut]
-            for fd, _ in sources:
-                os.fdatasync(fd)
-            folders = [undo.enter_context(self.place.making("snapshots", partial(str, n))) for n in cut.values()]
-            targets = [undo.enter_context(_new_file(folder / "disk")) for folder in folders]
-            for (source, _), target in zip(sources, targets, strict=True):
-                self._trace("snapshot ahead")
-                share_ahead(source, target)
-            with still:
-                for (source, _), target in zip(sources, targets, strict=True):
-                    self._trace("snapshot disk")
-                    clone_file(source, target)
-            for (_, name), folder, target in zip(sources, folders, targets, strict=True):
-                os.fsync(target)
-                kept = SnapshotRecord(volume=name, size=os.fstat(target).st_size, map=load(self.place, name).map)
-                self._trace("snapshot record")
-                write_atomic(folder / "record", encode("snf-snapshot", kept), mode=0o600)
-            self._trace("snapshot publish")
-        self._trace("snapshot done")
+        self._snapshots.cut(cut, still)
+
+    def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
+        kept = self._snapshots.record(name)
+        return SnapshotFacts(name=name, volume=kept.volume, size=Bytes(kept.size), origin=_map_id(kept.map))
 
     def flush(self, names: Iterable[VolumeName]) -> None:
         for name in names:
-            with _reading(self.place.disk("volumes", name), name) as fd:
+            with reading(self.place.disk("volumes", name), name) as fd:
                 os.fdatasync(fd)
 
     def drop_snapshot(self, name: SnapshotName) -> None:
@@ -266,84 +242,22 @@ class DirectoryVolumes:
         except FileNotFoundError:
             self.place.sync(kind)
 
-    def snapshot_facts(self, name: SnapshotName) -> SnapshotFacts:
-        kept = self._snapshot(name)
-        return SnapshotFacts(name=name, volume=kept.volume, size=Bytes(kept.size), origin=_map_id(kept.map))
-
-    def _snapshot(self, name: SnapshotName) -> SnapshotRecord:
-        return self._record("snapshots", name, "snf-snapshot", SnapshotRecord, f"snapshot {name}")
-
     # --- from the store and into it
 
     def dirty(self, source: SnapshotName, since: MapId | None) -> Iterator[Extent]:
-        from snf_extstorage.directory import contents
+        yield from self._snapshots.dirty(source, since)
 
-        kept = self._snapshot(source)
-        base = self.place.disk("bases", since) if since else None
-        yield from contents.dirty(self.place.disk("snapshots", source), base, size=kept.size)
-
-    @contextlib.contextmanager
-    def claim(self, source: SnapshotName, *, wait_s: float) -> Iterator[None]:
-        """By its lock file, which is the same on every node."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.place.folder("snapshots", source) / "lock", wait_s=wait_s))
-            except FileNotFoundError:
-                pass  # committed and dropped already
-            except EnvironmentFault:
-                why = f"snapshot {source} is being committed by another process, perhaps on another node; wait for it"
-                raise InUse(why) from None
-            yield
+    def claim(self, source: SnapshotName, *, wait_s: float) -> AbstractContextManager[None]:
+        return self._snapshots.claim(source, wait_s=wait_s)
 
     def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
-        from snf_extstorage.directory import contents
-
-        self.place.require_space()
-        size = self._snapshot(source).size
-        blocks = contents.blocks_of(self.dirty(source, since), size=size)
-        base = self.place.disk("bases", since) if since else None
-        with _reading(self.place.disk("snapshots", source), source) as fd:
-            return self._lay_out(fd, Bytes(size), into, blocks, base=base)
+        return self._bases.commit(source, into, since)
 
     def register(self, source: int, size: Bytes, into: Commit) -> MapId:
-        from synnefo_light.store.copying import data_blocks
-
-        self.place.require_space()
-        return self._lay_out(source, size, into, data_blocks(source, size), base=None)
-
-    def _lay_out(self, source: int, size: Bytes, into: Commit, blocks: DirtyBlocks, *, base: Path | None) -> MapId:
-        """Make a base of an open file, and a map of its blocks, whose name is that of the base."""
-        from snf_extstorage.directory import contents
-
-        map: list[MapId] = []
-        with contextlib.suppress(Exists), self.place.making("bases", lambda: map[0]) as folder:
-            self._trace("base disk")
-            disk = folder / "disk"
-            contents.lay_out(source, disk, blocks, base=base, size=size, require_space=self.place.require_space)
-            self._trace("base blocks")
-            # What was laid out may be a file that is still being written, and have data where there was none before.
-            map.append(contents.commit(disk, blocks if base else None, into, size=size))
-            self._trace("base record")
-            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
-            self._trace("base publish")
-        self._trace("base done")
-        return map[0]
+        return self._bases.register(source, size, into)
 
     def compose(self, content: Map) -> None:
-        from snf_extstorage.directory import contents
-        from synnefo_light.store.identity import BLOCK_SIZE
-
-        if self._exists("bases", content.id):
-            self.place.sync("bases")
-            return
-        self.place.require_space(sum(BLOCK_SIZE for _ in content.blocks()))
-        with contextlib.suppress(Exists), self.place.making("bases", lambda: content.id) as folder:
-            self._trace("compose disk")
-            contents.compose(content, folder / "disk")
-            self._trace("compose record")
-            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600)
-            self._trace("compose publish")
-        self._trace("compose done")
+        self._bases.compose(content)
 
     # --- use
 
@@ -372,7 +286,7 @@ class DirectoryVolumes:
 
     def facts(self, name: VolumeName) -> VolumeFacts:
         record = load(self.place, name)
-        with _reading(self.place.disk("volumes", name), name) as fd:
+        with reading(self.place.disk("volumes", name), name) as fd:
             stored = os.fstat(fd).st_blocks * 512
             extents = sharing.count_extents(fd)
         return VolumeFacts(
@@ -443,14 +357,6 @@ class DirectoryVolumes:
     def _exists(self, kind: str, name: str) -> bool:
         return self.place.folder(kind, name).exists()
 
-    def _record(self, folder: str, name: str, kind: Kind, into: type[T], shown: str) -> T:
-        path = self.place.folder(folder, name) / "record"
-        try:
-            raw = read_bounded(path, limit=RECORD_LIMIT)
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"there is no {shown} in {self.place.root}") from None
-        return decode(raw, kind, into, place=str(path))
-
 
 def volumes(settings: Settings) -> DirectoryVolumes:
     """Raises EnvironmentFault when the folder is none of ours, or not mounted."""
@@ -468,9 +374,9 @@ def _map_id(text: str | None) -> MapId | None:
 
 def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, live: bool = False) -> None:
     """Not durable yet. `live`: somebody may be writing to `source`, and is not to wait for long."""
-    with _new_file(path) as target:
+    with new_file(path) as target:
         if source is not None:
-            with _reading(source, source.parent.name) as fd:
+            with reading(source, source.parent.name) as fd:
                 if live:
                     share_ahead(fd, target)
                 clone_file(fd, target)
@@ -478,24 +384,3 @@ def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, l
         if source is not None:
             # Only now: an origin that ends within a block has that block copied by ftruncate, and no more.
             sharing.hint_cow_extents(target, cow_extent)
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _reading(path: Path, name: str) -> Iterator[int]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"there is no {name}: {path} is missing") from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from snf_extstorage.directory.record import Kind, PlaceRecord, decode, encode
-from snf_extstorage.volume import Exists, NoSpace, Space
+from snf_extstorage.volume import Exists, NoSpace, NotFound, Space
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.files import TEMPORARY, read_bounded, sync_folder, write_atomic
 from synnefo_light.log import logger
@@ -96,6 +96,15 @@ class Place:
                 "what running instances write; make room (`snf-store gc`, remove volumes) or enlarge it"
             )
         self._keep_ballast(free - needed - reserve, total)
+
+    def record(self, folder: str, name: str, kind: Kind, into: type[T], shown: str) -> T:
+        """What is kept beside a file; `shown` says of what. Raises NotFound, Damaged."""
+        path = self.folder(folder, name) / "record"
+        try:
+            raw = read_bounded(path, limit=RECORD_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no {shown} in {self.root}") from None
+        return decode(raw, kind, into, place=str(path))
 
     def space(self) -> Space:
         found = os.statvfs(self.root)
