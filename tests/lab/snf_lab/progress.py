@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -24,7 +25,8 @@ from synnefo_light.run import Runner, run
 
 HEARTBEAT_S = 15.0
 TICK_S = 0.2
-TAIL_LINES = 20
+TAIL_LINES = 40
+TAIL_BYTES = 256 << 10
 BAR_WIDTH = 20
 
 
@@ -47,15 +49,29 @@ def render_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a file, made fit for a terminal; [] when there is none."""
+    """The last lines of a file, made fit for a terminal; [] when there is none.
+
+    pytest's list of durations is left out: it stands between the tracebacks and the names of the tests that failed.
+    """
     try:
         with open(log, "rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - 16384))
+            file.seek(max(0, size - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    return [escape(line) for line in text.splitlines()[-lines:]]
+    return [escape(line) for line in without_durations(text.splitlines())[-lines:]]
+
+
+def without_durations(lines: Sequence[str]) -> list[str]:
+    """A log of pytest's without its section of durations, which ends where the next one begins."""
+    kept, inside = [], False
+    for line in lines:
+        if re.fullmatch(r"=+ .* =+", line):
+            inside = re.fullmatch(r"=+ slowest (\d+ )?durations =+", line) is not None
+        if not inside:
+            kept.append(line)
+    return kept
 
 
 class Step:

@@ -60,7 +60,7 @@ def test_a_failed_step_shows_the_end_of_its_log_once(tmp_path: Path) -> None:
         raise ValueError("no")
     shown = out.getvalue()
     assert shown.count("line 99") == 1
-    assert "line 80" not in shown
+    assert "line 60" not in shown
     assert "\x1b" not in shown
     assert re.search(r"^  !! inner  \d+\.\d s  failed$", shown, re.MULTILINE)
 
@@ -114,3 +114,27 @@ def test_a_table_has_straight_columns() -> None:
 
 def test_the_tail_of_no_file_is_empty(tmp_path: Path) -> None:
     assert tail(tmp_path / "absent") == []
+
+
+def test_the_tail_of_a_test_log_ends_with_the_traceback_and_not_with_durations(tmp_path: Path) -> None:
+    durations = [f"{n}.00s call     tests/real/test_it.py::test_{n}" for n in range(300, 2, -1)]
+    (tmp_path / "log").write_text(
+        "\n".join(
+            [
+                "=================================== FAILURES ===================================",
+                "E       assert 1 == 2",
+                "============================= slowest durations ==============================",
+                *durations,
+                "",
+                "(4062 durations < 2s hidden.  Use -vv to show these durations.)",
+                "=========================== short test summary info ============================",
+                "FAILED tests/real/test_it.py::test_it",
+                "================== 1 failed, 1421 passed in 900.04s (0:15:00) ==================",
+            ]
+        )
+    )
+    assert [line.strip("= ") for line in tail(tmp_path / "log")] == [
+        *("FAILURES", "E       assert 1 == 2"),
+        *("short test summary info", "FAILED tests/real/test_it.py::test_it"),
+        "1 failed, 1421 passed in 900.04s (0:15:00)",
+    ]
