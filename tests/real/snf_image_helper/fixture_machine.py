@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+from tests.initrd import newc
 from tests.real.snf_image_helper import virtual_machine
 
 DONE = "the script is done"
@@ -78,7 +79,7 @@ def run_script(script: str, *disks: Path) -> str:
     with tempfile.TemporaryDirectory() as work:
         console, initrd = Path(work, "console"), Path(work, "initrd.img")
         more = {"init": (0o755, _INIT), "script.py": (0o644, body)}
-        initrd.write_bytes((folder / "initrd.img").read_bytes() + _newc(more))
+        initrd.write_bytes((folder / "initrd.img").read_bytes() + newc(more))
         subprocess.run(
             [
                 *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-m", "512", "-smp", "1"),
@@ -101,16 +102,3 @@ def run_script(script: str, *disks: Path) -> str:
         shown = console.read_bytes().decode("utf-8", "replace")
     assert DONE in shown, shown
     return shown
-
-
-def _newc(files: dict[str, tuple[int, str]]) -> bytes:
-    """An archive to be put behind another one: what it holds comes later, so it counts."""
-    out = bytearray()
-    for number, (name, (mode, text)) in enumerate([*files.items(), ("TRAILER!!!", (0, ""))], 1):
-        content = text.encode()
-        fields = (number, 0o100000 | mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
-        out += b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
-        out += bytes(-len(out) % 4)
-        out += content
-        out += bytes(-len(out) % 4)
-    return bytes(out)

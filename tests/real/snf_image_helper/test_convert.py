@@ -11,7 +11,7 @@ import pytest
 from synnefo_light.manifest import Measured, Progressed
 from tests.disk_images import make_disk, read_back
 from tests.real.snf_image_helper.conversions import KINDS, MIB, blank, convert, make_raw, packed, qemu_img
-from tests.real.snf_image_helper.virtual_machine import run
+from tests.real.snf_image_helper.virtual_machine import boot
 
 
 @pytest.mark.vm
@@ -61,7 +61,7 @@ def test_a_converted_image_is_customised_as_any_other(tmp_path: Path) -> None:
     qemu_img("qcow2", convert=("-c",))(raw, tmp_path / "image")
     disk = blank(tmp_path / "disk", size=96 * MIB)
     source = {"format": "qcow2", "size": (tmp_path / "image").stat().st_size}
-    outcome = run(disk, source=tmp_path / "image", asked={"source": source})
+    outcome = boot(disk, source=tmp_path / "image", asked={"source": source})
     assert outcome.finished, outcome.console
     assert outcome.done[:2] == ["convert", "partition_table"]
     assert read_back(disk, "/etc/hostname") == b"web1\n"

@@ -163,7 +163,7 @@ echo said
         **{f"bin/{name}": LinkTo("busybox") for name in ("sh", "mknod", "mount", "ls")},
     }
     guest = Guest(tmp_path, "debian-12", tree=tree)
-    outcome = virtual_machine.run(guest.disk, asked={**ASKED, "custom_task": base64.b64encode(script).decode()})
+    outcome = virtual_machine.boot(guest.disk, asked={**ASKED, "custom_task": base64.b64encode(script).decode()})
     assert outcome.finished, outcome.console
     assert guest.read("/etc/by-custom-task") == "web1.example.org\n"
     assert guest.read("/etc/devices").split() == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,19 @@ def blocks_mib(disk: Path, first: int) -> float:
     return count * size / MIB
 
 
-@pytest.mark.parametrize("table", FIRST)
-def test_an_image_becomes_the_instance_that_was_asked_for(tmp_path: Path, table: Table) -> None:
+@pytest.mark.parametrize(
+    ("table", "deploy"),
+    [("gpt", virtual_machine.boot), *((table, virtual_machine.run) for table in FIRST)],
+    ids=["gpt-booted", *FIRST],
+)
+def test_an_image_becomes_the_instance_that_was_asked_for(
+    tmp_path: Path, table: Table, deploy: Callable[..., virtual_machine.Outcome]
+) -> None:
+    """In a VM that was booted for it and in one that stands ready: what holds for one holds for the other."""
     first = FIRST[table]
     disk = disk_of(tmp_path, table)
     before = blocks_mib(disk, first)
-    outcome = virtual_machine.run(disk, asked=ASKED)
+    outcome = deploy(disk, asked=ASKED)
     assert outcome.finished, outcome.console
     assert outcome.messages[0] == Hello(helper_version=__version__, mode="run")
     assert set(outcome.done) | set(outcome.skipped) == set(NAMES)
@@ -223,7 +231,7 @@ def test_a_disk_that_is_not_an_image_fails_with_a_sentence_and_stays_as_it_was(t
             file.write(b"\xff" * 512)
     before = disk.read_bytes()
     raw = b"\xff" * 512 if flaw == "no-manifest" else None
-    outcome = virtual_machine.run(disk, raw_manifest=raw)
+    outcome = virtual_machine.boot(disk, raw_manifest=raw)
     assert outcome.failed is not None and not outcome.failed.changed
     assert outcome.failed.reason
     assert disk.read_bytes() == before
@@ -254,6 +262,6 @@ def test_of_two_linux_partitions_the_one_with_a_system_is_the_root(tmp_path: Pat
 
 
 def test_a_selftest_says_hello_and_nothing_else_without_a_disk_or_a_manifest() -> None:
-    outcome = virtual_machine.run(raw_manifest=bytes(512), mode="selftest")
+    outcome = virtual_machine.boot(raw_manifest=bytes(512), mode="selftest")
     assert outcome.messages == (Hello(helper_version=__version__, mode="selftest"),)
     assert outcome.returncode == 0 and virtual_machine.uptime(outcome.console) > 0

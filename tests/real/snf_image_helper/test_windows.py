@@ -228,7 +228,7 @@ def test_a_registry_as_large_as_that_of_a_real_windows_fits_the_helpers_memory(t
     filesystem = make_ntfs(tmp_path / "ntfs", mib=180, tree=tree)
     disk = tmp_path / "disk"
     lay_out(disk, (Part(mib=181, kind="ntfs", filesystem=filesystem),), table="mbr")
-    outcome = virtual_machine.run(disk, asked=ASKED)
+    outcome = virtual_machine.boot(disk, asked=ASKED)
     assert outcome.finished, outcome.console
     system = read_ntfs(ntfs_of(disk), f"{CONFIG}/SYSTEM")
     assert system is not None and len(system) > 20 * MIB

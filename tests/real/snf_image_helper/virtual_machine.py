@@ -1,10 +1,11 @@
-"""Boot the helper VM on a disk file, with nothing of the host half: for tests of what runs inside.
+"""The helper VM on disk files, with nothing of the host half: for tests of what runs inside.
 
 The VM's image is that of SNF_HELPER_IMAGE, of build/helper in this tree, or the installed one.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from synnefo_light.manifest import (
     parse_message,
 )
 from synnefo_light.records import build
+from tests.real.snf_image_helper.standing_machine import StandingMachine
 
 TREE = Path(__file__).resolve().parents[3]
 NONCE = "00112233445566778899aabbccddeeff"
@@ -84,13 +86,45 @@ def run(
     *disks: Path,
     asked: Mapping[str, object] | None = None,
     raw_manifest: bytes | None = None,
+    source: Path | None = None,
+) -> Outcome:
+    """Have the helper deploy onto the disks, with a manifest that asks for `asked`.
+
+    `source` is an image that the VM is to write onto the first disk. The VM is one that stands ready, booted once in a
+    process; `boot` gives the outcome of a VM of its own.
+    """
+    with tempfile.NamedTemporaryFile() as given:
+        given.write(raw_manifest if raw_manifest is not None else encode(manifest(list(disks), asked or {})))
+        given.flush()
+        plugged = {f"snf-disk{n}": (disk, False) for n, disk in enumerate(disks)}
+        if source is not None:
+            plugged["snf-source"] = (source, True)
+        plugged["snf-manifest"] = (Path(given.name), True)
+        machine, started = _standing.pop() if _standing else _booted(), time.monotonic()
+        messages, console, usable = machine.deploy(plugged)
+    if usable:
+        _standing.append(machine)
+    return _outcome(messages, console, seconds=time.monotonic() - started, returncode=0)
+
+
+#: The VM that stands ready, if there is one.
+_standing: list[StandingMachine] = []
+
+
+def _booted() -> StandingMachine:
+    machine = StandingMachine(image(), cpu=argument("-cpu"), append=argument("-append"))
+    atexit.register(machine.close)
+    return machine
+
+
+def boot(
+    *disks: Path,
+    asked: Mapping[str, object] | None = None,
+    raw_manifest: bytes | None = None,
     mode: str = "run",
     source: Path | None = None,
 ) -> Outcome:
-    """Boot the VM on the disks, with a manifest that asks for `asked`, and wait for its end.
-
-    `source` is an image that the VM is to write onto the first disk.
-    """
+    """As `run`, but boot a VM for it, as the host half does, and wait for its end."""
     folder = image()
     with tempfile.TemporaryDirectory() as work:
         given, channel, console = Path(work, "manifest"), Path(work, "channel"), Path(work, "console")
@@ -119,9 +153,13 @@ def run(
         )
         seconds = time.monotonic() - started
         shown = console.read_bytes().decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
-        lines = channel.read_bytes().splitlines()
-    messages = tuple(parse_message(line, seq=n) for n, line in enumerate(lines, 1))
-    return Outcome(messages=messages, console=shown, seconds=seconds, returncode=done.returncode)
+        said = channel.read_bytes()
+    return _outcome(said, shown, seconds=seconds, returncode=done.returncode)
+
+
+def _outcome(said: bytes, console: str, *, seconds: float, returncode: int) -> Outcome:
+    messages = tuple(parse_message(line, seq=n) for n, line in enumerate(said.splitlines(), 1))
+    return Outcome(messages=messages, console=console, seconds=seconds, returncode=returncode)
 
 
 def argument(option: str) -> str:
