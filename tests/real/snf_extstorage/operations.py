@@ -15,16 +15,15 @@ from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.volume import FromVolume, SnapshotName, Trace, no_trace
 
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import names
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.formats import Format
 from synnefo_light.store.maps import open_map
 from synnefo_light.store.store import open_store
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site, write
+from tests.real.snf_extstorage.places import Site, own_names, write
 
-V, W = VolumeName("a.ext.disk0"), VolumeName("b.ext.disk0")
+V, W = own_names(2)
 SIZE = Bytes(9 * MIB)
 CONTENT: Final = bytes(range(256)) * 4096  # 1 MiB, at the beginning of V
 

@@ -9,16 +9,26 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import Place
 from snf_extstorage.volume import Trace, no_trace
 
-from synnefo_light.ganeti import cluster_name
+from synnefo_light.ganeti import VolumeName, cluster_name
 
 TREE = Path(__file__).resolve().parents[3]
 INSTALLED = Path("/usr/share/ganeti/extstorage/archipelago")
 SCRIPTS = INSTALLED if INSTALLED.is_dir() else TREE / "extstorage" / "archipelago"
+
+
+def own_names(count: int) -> tuple[VolumeName, ...]:
+    """Names of an instance's disks, in their order, that no other run of tests on this machine has.
+
+    A loop device is found again by its node and its volume's name, and all who share a kernel see each other's.
+    """
+    instance = uuid4()
+    return tuple(VolumeName(f"{instance}.ext.disk{number}") for number in range(count))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from snf_extstorage.directory.kept import load
@@ -13,9 +14,9 @@ from snf_extstorage.volume import Exists, InUse, NotFound, Trace, no_trace
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site
+from tests.real.snf_extstorage.places import Site, own_names
 
-V, W, X = VolumeName("golden"), VolumeName("a.ext.disk0"), VolumeName("b.ext.disk0")
+V, (W, X) = VolumeName(f"golden-{uuid4()}"), own_names(2)
 ONE, TWO = "efa8d6e0-c062-4b14-b829-467e6499f266", "11111111-c062-4b14-b829-467e6499f266"
 SIZE = Bytes(MIB)
 

@@ -14,14 +14,14 @@ from snf_extstorage.origins import find_origin
 from snf_extstorage.volume import NotFound, Origin
 
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import CreateEnv, VolumeName
+from synnefo_light.ganeti import CreateEnv
 from synnefo_light.store import names
 from synnefo_light.store.backend import Kind
 from synnefo_light.units import MIB, Bytes, MiB
-from tests.real.snf_extstorage.places import release
+from tests.real.snf_extstorage.places import own_names, release
 from tests.real.snf_extstorage.storages import OnDirectory, OnRados, Storage, catalog_of, collect, uncollected
 
-V, W = VolumeName("a.ext.disk0"), VolumeName("b.ext.disk0")
+V, W = own_names(2)
 SIZE = Bytes(5 * MIB)
 
 
@@ -100,7 +100,7 @@ def test_images_that_are_removed_and_collected_leave_their_clones_as_they_are(st
     catalog = catalog_of(storage)
     catalog.snapshot([Cut(volume=V, name="golden")])
     image(catalog, "debian", tmp_path / "image", data[::-1])
-    made = {"golden": W, "debian": VolumeName("c.ext.disk0")}
+    made = {"golden": W, "debian": own_names(1)[0]}
     for name, volume in made.items():
         catalog.volumes.clone(find_origin(catalog, name, engine=storage.engine), volume, uuid=None, size=SIZE)
         catalog.remove(name)

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from synnefo_light.ganeti import VolumeName
-from tests.real.snf_extstorage.places import Site, read, write
+from tests.real.snf_extstorage.places import Site, own_names, read, write
 
-VOLUME = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
+(VOLUME,) = own_names(1)
 
 
 def test_a_volume_grows_to_its_new_size_and_not_to_the_old_one(site: Site) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from snf_extstorage.directory.kept import load
 
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site, write
+from tests.real.snf_extstorage.places import Site, own_names, write
 
-V = VolumeName("de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk7")
+(V,) = own_names(1)
 UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
 SIZE = Bytes(32 * MIB)
 B = b"B" * 4096

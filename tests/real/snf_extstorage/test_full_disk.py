@@ -14,9 +14,9 @@ from snf_extstorage.volume import NoSpace
 
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site, mounted_xfs, read, release, write
+from tests.real.snf_extstorage.places import Site, mounted_xfs, own_names, read, release, write
 
-V, W = VolumeName("a.ext.disk0"), VolumeName("b.ext.disk0")
+V, W = own_names(2)
 A, B = (letter.encode() * 4096 for letter in "AB")
 
 

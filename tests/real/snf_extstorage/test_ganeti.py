@@ -17,10 +17,10 @@ import pytest
 
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
-from tests.real.snf_extstorage.places import SCRIPTS, Site, read, write
+from tests.real.snf_extstorage.places import SCRIPTS, Site, own_names, read, write
 
 LIBRARIES = [Path(p) for p in (os.environ.get("SNF_GANETI"), "/usr/share/ganeti/3.1", "/usr/share/ganeti/3.0") if p]
-VOLUME = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
+(VOLUME,) = own_names(1)
 PYTHON = "/usr/bin/python3"
 
 
@@ -126,7 +126,7 @@ def test_an_instances_life_and_the_sequence_of_each_operation(nodes: tuple[Node,
     node.calls()
     node.run("shutdown")
     assert node.calls() == "attach detach"
-    assert node.site.node("node1").facts(VOLUME).holders == ()  # type: ignore[arg-type]
+    assert node.site.node("node1").facts(VOLUME).holders == ()
     node.run("remove")
     assert node.calls() == "attach detach remove"
     assert list(node.site.node("node1").volumes()) == []
@@ -161,11 +161,11 @@ def test_export_reads_a_snapshot_of_the_running_disk(nodes: tuple[Node, Node]) -
     assert write(device, b"B" * 4096)
     node.run("open snapshot")
     assert node.calls() == "attach openTrue"
-    snapshot = node.site.node("node1").attach(f"{VOLUME}.snap")  # type: ignore[arg-type]
+    snapshot = node.site.node("node1").attach(VolumeName(f"{VOLUME}.snap"))
     assert read(str(snapshot.device)) == b"A" * 4096
     # An export that died leaves it; the next one makes it anew.
     node.run("snapshot")
-    snapshot = node.site.node("node1").attach(f"{VOLUME}.snap")  # type: ignore[arg-type]
+    snapshot = node.site.node("node1").attach(VolumeName(f"{VOLUME}.snap"))
     assert read(str(snapshot.device)) == b"B" * 4096
     node.calls()
     node.run("remove snapshot")
@@ -182,12 +182,12 @@ def test_live_migration(nodes: tuple[Node, Node]) -> None:
     assert target.calls() == "attach attach close"
     source.run("open shared")
     target.run("open shared")
-    after = str(target.site.node("node2").attach(VOLUME).device)  # type: ignore[arg-type]
+    after = str(target.site.node("node2").attach(VOLUME).device)
     assert write(after, b"B" * 4096)
     source.run("close")
     target.run("open exclusive")
     source.run("shutdown")
-    assert target.site.node("node2").facts(VOLUME).holders == ("node2",)  # type: ignore[arg-type]
+    assert target.site.node("node2").facts(VOLUME).holders == ("node2",)
     assert read(after) == b"B" * 4096
 
 
@@ -201,7 +201,7 @@ def test_a_migration_that_failed_goes_back(nodes: tuple[Node, Node]) -> None:
     target.run("close", "shutdown")
     source.run("open exclusive")
     assert write(device, b"A" * 4096)
-    assert source.site.node("node1").facts(VOLUME).holders == ("node1",)  # type: ignore[arg-type]
+    assert source.site.node("node1").facts(VOLUME).holders == ("node1",)
 
 
 def test_failover_from_a_dead_node_takes_the_disk_and_what_the_dead_one_still_writes_is_lost(
@@ -217,7 +217,7 @@ def test_failover_from_a_dead_node_takes_the_disk_and_what_the_dead_one_still_wr
     assert read(new) == b"A" * 4096
     assert write(new, b"B" * 4096)
     dead.run("shutdown")
-    assert living.site.node("node2").facts(VOLUME).holders == ("node2",)  # type: ignore[arg-type]
+    assert living.site.node("node2").facts(VOLUME).holders == ("node2",)
     assert read(new) == b"B" * 4096
 
 

@@ -14,7 +14,6 @@ from snf_extstorage.directory.contents import MOST_EXTENTS
 from snf_extstorage.directory.place import Place
 from snf_extstorage.volume import FromBase, NoSpace
 
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import fsck, names
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.formats import Format
@@ -23,9 +22,9 @@ from synnefo_light.store.maps import open_map
 from synnefo_light.store.store import open_store
 from synnefo_light.units import MIB, Bytes
 from tests.real.snf_extstorage.operations import CONTENT, Node
-from tests.real.snf_extstorage.places import Site
+from tests.real.snf_extstorage.places import Site, own_names
 
-V = VolumeName("a.ext.disk0")
+(V,) = own_names(1)
 PAGE = 4096
 
 
@@ -113,7 +112,7 @@ def test_a_volume_in_many_pieces_becomes_a_base_in_few_and_shares_what_it_did_no
     assert used(site.place) - before < 6 * MIB
     # Its clones are compared with it, and share it.
     assert catalog.volumes.facts(V).origin == image
-    again = VolumeName("b.ext.disk0")
+    (again,) = own_names(1)
     catalog.volumes.clone(FromBase(map=MapId(base.parent.name)), again, uuid=None, size=Bytes(96 * MIB))
     assert pieces(site.place.disk("volumes", again)) <= 16
 

@@ -13,9 +13,9 @@ from snf_extstorage.directory.place import init_place
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import SCRIPTS, Site, mounted_xfs, read, release, write
+from tests.real.snf_extstorage.places import SCRIPTS, Site, mounted_xfs, own_names, read, release, write
 
-V = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
+(V,) = own_names(1)
 STORE = SCRIPTS.parents[1] / "extstorage" / "snf-store"
 COMMAND = STORE if STORE.exists() else Path("/usr/sbin/snf-store")
 
@@ -256,7 +256,7 @@ def test_a_full_file_system_refuses_in_words_and_leaves_what_was(tmp_path: Path)
 
 
 def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Site, tmp_path: Path) -> None:
-    lost, known = "lost.ext.disk0", "known.ext.disk0"
+    known, lost = own_names(2)
     site.script("create", known, VOL_SIZE="8")
     site.script("create", lost, VOL_SIZE="8", VOL_UUID="11111111-c062-4b14-b829-467e6499f266")
     bin_folder = make(tmp_path / "bin", "gnt-instance")

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from snf_extstorage.volume import SnapshotName
 
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site
+from tests.real.snf_extstorage.places import Site, own_names
 
-V = VolumeName("de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0")
+(V,) = own_names(1)
 SIZE = Bytes(32 * MIB)
 
 

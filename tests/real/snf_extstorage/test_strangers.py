@@ -9,12 +9,11 @@ from pathlib import Path
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.volume import FromVolume
 
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site, mounted_xfs, read, release, write
+from tests.real.snf_extstorage.places import Site, mounted_xfs, own_names, read, release, write
 
 CANARY = b"a stranger's secret " * 3276  # nearly 64 KiB
-V, W = VolumeName("a.ext.disk0"), VolumeName("b.ext.disk0")
+V, W = own_names(2)
 
 
 def holds_canary(path: str | Path) -> bool:

@@ -28,10 +28,9 @@ from snf_extstorage.volume import (
 from synnefo_light.errors import EnvironmentFault, PeerError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import Site, read, write
+from tests.real.snf_extstorage.places import Site, own_names, read, write
 
-V = VolumeName("de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0")
-W = VolumeName("de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk1")
+V, W = own_names(2)
 UUID = "efa8d6e0-c062-4b14-b829-467e6499f266"
 SIZE = Bytes(32 * MIB)
 A, B, C = (letter.encode() * 4096 for letter in "ABC")

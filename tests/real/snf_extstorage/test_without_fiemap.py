@@ -12,14 +12,13 @@ from snf_extstorage.catalog import Cut
 from snf_extstorage.commands.volume import find_volume
 from snf_extstorage.volume import FromBase, FromSnapshot, SnapshotName
 
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import names
 from synnefo_light.store.maps import open_map
 from synnefo_light.units import Bytes
 from tests.real.snf_extstorage.operations import CONTENT, SIZE, Node, W, content_of, made, register
-from tests.real.snf_extstorage.places import Site
+from tests.real.snf_extstorage.places import Site, own_names
 
-X = VolumeName("c.ext.disk0")
+(X,) = own_names(1)
 
 
 @pytest.fixture
