@@ -119,7 +119,7 @@ def test_what_reconcile_finds_of_an_adoption_that_died_gets_free_and_what_was_gi
 def test_another_volume_of_the_old_name_is_not_written_over(place: Site) -> None:
     adopt(place)
     place.node().create(V, uuid=TWO, size=SIZE)
-    with pytest.raises(Exists, match="is to be golden again, but there is another of that name"):
+    with pytest.raises(Exists, match=f"is to be {V} again, but there is another of that name"):
         place.node().remove(W)
     assert sorted(place.node().volumes()) == [W, V]
 
