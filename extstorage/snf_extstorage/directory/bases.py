@@ -62,7 +62,7 @@ class Bases:
             # What was laid out may be a file that is still being written, and have data where there was none before.
             map.append(contents.commit(disk, blocks if base else None, into, size=size))
             self._trace("base record")
-            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600)
+            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=size)), mode=0o600, durable=False)
             self._trace("base publish")
         self._trace("base done")
         return map[0]
@@ -79,6 +79,8 @@ class Bases:
             self._trace("compose disk")
             contents.compose(content, folder / "disk")
             self._trace("compose record")
-            write_atomic(folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600)
+            write_atomic(
+                folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600, durable=False
+            )
             self._trace("compose publish")
         self._trace("compose done")

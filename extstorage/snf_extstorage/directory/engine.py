@@ -3,8 +3,8 @@
 Steps of what makes a thing, each told to `trace` before it is taken:
 
     1 disk     the file, sparse or a clone that shares all extents
-    2 record   beside it; fsync of both
-    3 publish  the rename of their folder: commit point
+    2 record   beside it
+    3 publish  both are synced, and their folder is renamed: commit point
 
 Died before 3: a temporary folder, which `sweep` removes; the same call makes it anew. Died after 3: it is there, and
 the same call finds that it is what was asked for. Removing: 1 device, 2 rename to the trash (commit point), 3 freeing.
@@ -60,7 +60,7 @@ from snf_extstorage.volume import (
     VolumeFacts,
     no_trace,
 )
-from synnefo_light.files import sync_file, write_atomic
+from synnefo_light.files import write_atomic
 from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.reflink import clone_file
 from synnefo_light.units import KIB, MIB, Bytes
@@ -184,9 +184,6 @@ class DirectoryVolumes:
                 self._trace("create record")
                 copy = render_copy(record, place=f"the record of volume {name}")
                 write_atomic(folder / "record", 2 * copy, mode=0o600, durable=False)
-                # The first fsync writes the file system's log with all that was done; the second finds little to do.
-                sync_file(folder / "record")
-                sync_file(folder / "disk")
                 self._trace("create publish")
         except Exists:
             if not self._is_there(name, record):

@@ -1,4 +1,4 @@
-"""Whether a lock in a folder is seen by every node that has its file system mounted (proc(5), mountinfo).
+"""What a folder's mount says (proc(5), mountinfo): whether its locks are every node's, and what a sync there covers.
 
 flock(2) and QEMU's own locks of a file are all that keeps two nodes from changing a volume at once. Over NFS they go to
 the server, unless the mount has `local_lock` or `nolock`, see nfs(5); OCFS2 and GFS2 have `localflocks`. Then each node
@@ -62,14 +62,28 @@ def local_locks(mount: Mount) -> str | None:
     return None
 
 
-def require_shared_locks(folder: Path) -> None:
-    """Raises EnvironmentFault where locks in `folder` would not be seen by other nodes that have it."""
+def logs_in_order(mount: Mount) -> bool:
+    """Whether what is durable of what was done to names and files implies all that was done before.
+
+    XFS has one log, and before a part of it counts the disk's cache is flushed: what was written to the disk before is
+    durable then. That flush does not reach a device for real-time files.
+    """
+    return mount.kind == "xfs" and not any(option.startswith("rtdev=") for option in mount.options)
+
+
+def mount_of(folder: Path) -> Mount | None:
+    """The mount that a folder is on; None where it is outside of what this process sees. Raises EnvironmentFault."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         number = parse_mount_id(Path(f"/proc/self/fdinfo/{fd}").read_text())
-        mount = parse_mount(MOUNTINFO.read_text(errors="surrogateescape"), number)
+        return parse_mount(MOUNTINFO.read_text(errors="surrogateescape"), number)
     finally:
         os.close(fd)
+
+
+def require_shared_locks(folder: Path) -> None:
+    """Raises EnvironmentFault where locks in `folder` would not be seen by other nodes that have it."""
+    mount = mount_of(folder)
     if mount is not None and (option := local_locks(mount)):
         raise EnvironmentFault(
             f"{folder} is on {mount.kind} mounted at {mount.point} with {option}: two nodes could hold the lock of "

@@ -27,7 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from snf_extstorage.directory.mount import logs_in_order, mount_of
 from snf_extstorage.directory.record import Kind, PlaceRecord, decode, encode
+from snf_extstorage.directory.sharing import write_out
 from snf_extstorage.volume import Exists, NoSpace, NotFound, Space
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.files import TEMPORARY, read_bounded, sync_folder, write_atomic
@@ -145,19 +147,41 @@ class Place:
 
     @contextlib.contextmanager
     def making(self, kind: str, name: Callable[[], str]) -> Iterator[Path]:
-        """A new folder that gets its name when the context ends well. Raises Exists when another was quicker."""
+        """A new folder that gets its name, durably and with the files in it, when the context ends well.
+
+        Raises Exists when another was quicker.
+        """
         folder = self.root / kind
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         temporary.mkdir(mode=0o700)
         try:
             with _new_lock(temporary / "lock"):
                 yield temporary
-                sync_folder(temporary)
+                self._settle(temporary)
                 _publish(temporary, folder / name())
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync_folder(folder)
+
+    def _settle(self, folder: Path) -> None:
+        """What was made in there is durable when the name is that the folder gets next.
+
+        Where all is logged in order a sync of that name is one of all that came before; data alone is in no log.
+        """
+        mount = mount_of(folder)
+        in_order = mount is not None and logs_in_order(mount)
+        for name in os.listdir(folder):
+            fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if in_order:
+                    write_out(fd)
+                else:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        if not in_order:
+            sync_folder(folder)
 
     def discard(self, kind: str, name: str) -> None:
         """Take it away, durably, then free its space. Raises FileNotFoundError."""

@@ -72,6 +72,13 @@ def extents(fd: int) -> Iterator[Mapped]:
                 return
 
 
+def write_out(fd: int) -> None:
+    """Have what is dirty of a file written, and wait until the disk has it, perhaps in its cache. Raises OSError."""
+    request = bytearray(_FIEMAP.size)
+    _FIEMAP.pack_into(request, 0, 0, 1, _FIEMAP_FLAG_SYNC, 0, 0, 0)
+    fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
+
+
 def count_extents(fd: int) -> int | None:
     """How many extents a file has; a clone of it takes that many steps. None where nobody tells, as over NFS.
 

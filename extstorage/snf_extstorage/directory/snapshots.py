@@ -31,7 +31,7 @@ class Snapshots:
     def cut(self, cut: Mapping[VolumeName, SnapshotName], still: Still) -> None:
         """The clones are made one right after the other, then published; a crash between leaves the first ones.
 
-        What was written goes to disk before the first clone and the clones do so after the last one, and most of what
+        What was written goes to disk before the first clone, clones and records after the last one, and most of what
         there is to share is shared before, so that writers wait for what they wrote meanwhile.
         """
         for snapshot in cut.values():
@@ -51,10 +51,9 @@ class Snapshots:
                     self._trace("snapshot disk")
                     clone_file(source, target)
             for (_, name), folder, target in zip(sources, folders, targets, strict=True):
-                os.fsync(target)
                 kept = SnapshotRecord(volume=name, size=os.fstat(target).st_size, map=load(self._place, name).map)
                 self._trace("snapshot record")
-                write_atomic(folder / "record", encode("snf-snapshot", kept), mode=0o600)
+                write_atomic(folder / "record", encode("snf-snapshot", kept), mode=0o600, durable=False)
             self._trace("snapshot publish")
         self._trace("snapshot done")
 

@@ -37,7 +37,7 @@ from tests.real.snf_extstorage.operations import (
 )
 from tests.real.snf_extstorage.places import Site, mounted_xfs, release
 
-SYNCS: Final = ("fsync", "fdatasync")
+SYNCS: Final = ("fsync", "fdatasync", "write_out")
 CHANGES: Final = ("rename", "mkdir", "ftruncate", "truncate", "posix_fallocate", "write", "pwrite", "fdopen")
 REMOVES: Final = ("unlink", "rmdir")
 SHARES: Final = {
@@ -61,7 +61,7 @@ class Failing:
         self.fail_at = 0
         self.sync_error = self.other_error = errno.EIO
         self.calls: list[tuple[str, str]] = []
-        for name in (*SYNCS, *CHANGES, *REMOVES, "open"):
+        for name in ("fsync", "fdatasync", *CHANGES, *REMOVES, "open"):
             self._stand_before(os, name)
         self._stand_before(fcntl, "ioctl")
 
@@ -72,13 +72,14 @@ class Failing:
     def failed(self) -> tuple[str, str] | None:
         return self.calls[self.fail_at - 1] if 0 < self.fail_at <= len(self.calls) else None
 
-    def _stand_before(self, module: Any, name: str) -> None:
-        real = getattr(module, name)
+    def _stand_before(self, module: Any, called: str) -> None:
+        real = getattr(module, called)
 
         def call(*arguments: Any, **named: Any) -> Any:
+            name = _kind_of_ioctl(*arguments[1:]) if called == "ioctl" else called
             place = self._place(name, arguments, named)
             if self.fail_at and place is not None:
-                self.calls.append((SHARES[arguments[1]] if name == "ioctl" else name, place))
+                self.calls.append((name, place))
                 if len(self.calls) == self.fail_at:
                     if name == "fdopen":
                         os.close(arguments[0])
@@ -86,11 +87,11 @@ class Failing:
                     raise OSError(error, os.strerror(error), place)
             return None if name in SYNCS else real(*arguments, **named)
 
-        self.patch.setattr(module, name, call)
+        self.patch.setattr(module, called, call)
 
     def _place(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> str | None:
         """What is changed by it; None if nothing of ours is."""
-        if (name == "open" and not arguments[1] & os.O_CREAT) or (name == "ioctl" and arguments[1] not in SHARES):
+        if (name == "open" and not arguments[1] & os.O_CREAT) or name == "look":
             return None
         first = arguments[0]
         path = str(Path(f"/proc/self/fd/{first}").readlink()) if isinstance(first, int) else os.fspath(first)
@@ -98,6 +99,14 @@ class Failing:
             path = str(Path(f"/proc/self/fd/{named['dir_fd']}").readlink() / path)
         ours = path.startswith(self.root) and not path.startswith(f"{self.root}/store")
         return path.removeprefix(self.root) if ours else None
+
+
+def _kind_of_ioctl(request: int, argument: Any = None) -> str:
+    """FIEMAP that asks for no extents, and first for what is dirty to be written, is a sync."""
+    if request == sharing._FS_IOC_FIEMAP:
+        _, _, flags, _, wanted, _ = sharing._FIEMAP.unpack_from(argument)
+        return "write_out" if flags and not wanted else "look"
+    return SHARES.get(request, "look")
 
 
 @pytest.fixture(scope="module")
