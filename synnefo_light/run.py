@@ -28,6 +28,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT = 16 << 20
 #: Before the words of a program that dies when the thread that started it does.
 _BOUND = ["setpriv", "--pdeathsig", "KILL", "--"]
+_MIND_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +84,15 @@ def run_bound(
     timeout_s: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    mind: Callable[[], None] | None = None,
 ) -> Completed:
-    """As `run`, for what may take hours: the program, though not its children, is killed when we or this thread die."""
+    """As `run`, for what may take hours: the program, though not its children, is killed when we or this thread die.
+
+    `mind` is called twice a second meanwhile; what it raises ends the program and comes out.
+    """
     if shutil.which(argv[0], path=(env or {}).get("PATH", PATH)) is None:
         raise ToolError([os.fspath(word) for word in argv], "was not found")
-    return _run(_BOUND, argv, stdin, ok, timeout_s, env, cwd)
+    return _run(_BOUND, argv, stdin, ok, timeout_s, env, cwd, mind)
 
 
 def _run(
@@ -98,6 +103,7 @@ def _run(
     timeout_s: float,
     env: Mapping[str, str] | None,
     cwd: Path | None,
+    mind: Callable[[], None] | None = None,
 ) -> Completed:
     """`under`: the words of a program that becomes this one; nobody is told of it."""
     words = [os.fspath(word) for word in argv]
@@ -109,7 +115,7 @@ def _run(
             given.seek(0)
         process = _start([*under, *words], given if stdin is not None else subprocess.DEVNULL, out, err, env, cwd)
         try:
-            returncode = process.wait(timeout_s)
+            returncode = process.wait(timeout_s) if mind is None else _minded(process, timeout_s, mind)
         except subprocess.TimeoutExpired:
             raise ToolLate(words, timeout_s, _tail(err)) from None
         finally:
@@ -119,6 +125,16 @@ def _run(
             logger.debug("failed, to repeat: %s", shlex.join(words))
             raise ToolError(words, outcome(returncode), _tail(err))
         return Completed(argv=tuple(words), returncode=returncode, stdout=_whole(out), stderr=_whole(err))
+
+
+def _minded(process: subprocess.Popen[bytes], timeout_s: float, mind: Callable[[], None]) -> int:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(min(_MIND_S, max(0.0, deadline - time.monotonic())))
+        if time.monotonic() >= deadline:
+            raise subprocess.TimeoutExpired(process.args, timeout_s)
+        mind()
 
 
 def run_watched(

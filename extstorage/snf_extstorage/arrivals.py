@@ -5,7 +5,8 @@
     a compression, a checksum, a signature         (its guards, its helper VM)
 
 This room never looks into an image. The file without a name, and whoever fills it, is gone with this process, however
-that ends. It may become as large as there is room above the reserve, and no larger, whatever the image says of itself.
+that ends. It may become as large as there is room above the reserve, and no larger, whatever the image says of itself;
+and should others write there too, the converter is killed as soon as the reserve is touched.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -103,11 +105,11 @@ def plan_limit(wanted: Wanted, room: Room) -> Bytes:
 
 
 @contextlib.contextmanager
-def arrived(wanted: Wanted, settings: Settings, *, runner: Runner = run_bound) -> Iterator[tuple[int, Bytes]]:
+def arrived(wanted: Wanted, settings: Settings, *, runner: Runner | None = None) -> Iterator[tuple[int, Bytes]]:
     """The image's bytes as an open file, raw, checked, and their number. Raises Error, before any work NoSpace."""
     room = _room(settings)
     with _nameless(room.folder) as (fd, path):
-        if _convert(wanted, room, path, settings, runner):
+        if _convert(wanted, room, path, settings, runner or partial(run_bound, mind=lambda: _require(_room(settings)))):
             yield fd, Bytes(os.fstat(fd).st_size)
             return
     source, size = open_source(wanted.source)
@@ -136,6 +138,11 @@ def _convert(wanted: Wanted, room: Room, output: Path, settings: Settings, runne
             raise
         raise NoSpace(f"{e}; but more than {human(limit)} cannot be converted here: {room}") from e
     return True
+
+
+def _require(room: Room) -> None:
+    if room.space.free < room.reserve:
+        raise NoSpace(f"the image is not converted to its end, for others wrote there meanwhile: {room}; make some")
 
 
 def _room(settings: Settings) -> Room:

@@ -15,7 +15,7 @@ Promises that every engine keeps:
 - At most one node writes: see `open`. `attach` alone never makes a node a writer.
 - Clones outlive whatever they came from, and removing those never changes a clone.
 - Nothing below the reserve: create, clone, adopt, snapshot, compose and commit are refused (NoSpace) before they would
-  fill what running guests need.
+  fill what running guests need. What writes data looks again while it does, and ends when others have taken the room.
 """
 
 from __future__ import annotations

@@ -69,15 +69,14 @@ class Bases:
 
     def compose(self, content: Map) -> None:
         from snf_extstorage.directory import contents
-        from synnefo_light.store.identity import BLOCK_SIZE
 
         if self._place.folder("bases", content.id).exists():
             self._place.sync("bases")
             return
-        self._place.require_space(sum(BLOCK_SIZE for _ in content.blocks()))
+        self._place.require_space()
         with contextlib.suppress(Exists), self._place.making("bases", lambda: content.id) as folder:
             self._trace("compose disk")
-            contents.compose(content, folder / "disk")
+            contents.compose(content, folder / "disk", require_space=self._place.require_space)
             self._trace("compose record")
             write_atomic(
                 folder / "record", encode("snf-base", BaseRecord(size=content.size)), mode=0o600, durable=False

@@ -33,12 +33,15 @@ MOST_EXTENTS: Final = 256
 LOOK_LIMIT: Final = 256 * MIB
 
 
-def compose(content: Map, path: Path) -> None:
-    """A new file with the bytes of a map, durable, holes left out. Raises OSError, and Corrupt for a damaged block."""
+def compose(content: Map, path: Path, *, require_space: Callable[[int], None]) -> None:
+    """A new file with the bytes of a map, durable, holes left out. Raises OSError, NoSpace, Corrupt."""
+    left = sum(1 for _ in content.blocks())
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
         os.ftruncate(fd, content.size)
         for index, _ in content.blocks():
+            require_space(left * BLOCK_SIZE)
             _write(fd, content.read(index), index * BLOCK_SIZE)
+            left -= 1
         os.fsync(fd)
 
 
@@ -63,7 +66,7 @@ def lay_out(
             os.ftruncate(fd, size)
         else:
             require_space(needed)
-            _write_blocks(source, fd, blocks, base=base, size=size)
+            _write_blocks(source, fd, blocks, base=base, size=size, require_space=require_space)
         os.fsync(fd)
 
 
@@ -93,7 +96,16 @@ def _clone(source: int, fd: int) -> bool:
     return True
 
 
-def _write_blocks(source: int, fd: int, blocks: DirtyBlocks, *, base: Path | None, size: int) -> None:
+def _write_blocks(
+    source: int,
+    fd: int,
+    blocks: DirtyBlocks,
+    *,
+    base: Path | None,
+    size: int,
+    require_space: Callable[[int], None],
+) -> None:
+    """Asks before each block whether there is room for all that are left: another may write as much as we."""
     shared = False
     if base is not None:
         with _opened(base, os.O_RDONLY) as there:
@@ -101,7 +113,10 @@ def _write_blocks(source: int, fd: int, blocks: DirtyBlocks, *, base: Path | Non
         blocks = blocks if shared else data_blocks(source, size)
     # The end first: what XFS allocates ahead of it would stay where a hole is skipped.
     os.ftruncate(fd, size)
+    left = len(blocks)
     for index in blocks.blocks():
+        require_space(left * BLOCK_SIZE)
+        left -= 1
         start = index * BLOCK_SIZE
         data = os.pread(source, min(BLOCK_SIZE, size - start), start)
         if not is_hole(data):

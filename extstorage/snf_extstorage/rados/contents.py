@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,9 +28,15 @@ BLOCK_LIMIT_S: Final = 90.0
 CHAIN_LIMIT: Final = 64
 
 
-def compose(images: Images, content: Map, name: str, beat: Beat) -> None:
-    """An image of a map's bytes; what the map has no block for stays unwritten."""
-    _fill(images, name, content.size, ((index, content.read(index)) for index, _ in content.blocks()), beat)
+def compose(images: Images, content: Map, name: str, beat: Beat, *, mind: Callable[[], None]) -> None:
+    """An image of a map's bytes; what the map has no block for stays unwritten. See `register`."""
+
+    def blocks() -> Iterator[tuple[int, bytes]]:
+        for index, _ in content.blocks():
+            mind()
+            yield index, content.read(index)
+
+    _fill(images, name, content.size, blocks(), beat)
 
 
 def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, bytes]], beat: Beat) -> None:
@@ -51,13 +57,17 @@ def _fill(images: Images, name: str, size: int, blocks: Iterable[tuple[int, byte
         images.take_snapshot(image, BASE_SNAPSHOT)
 
 
-def register(kept: Kept, bases: Images, source: int, size: int, into: Commit) -> MapId:
-    """See `Volumes.register`: the file is read once for the store and once for the base, and must not change."""
+def register(kept: Kept, bases: Images, source: int, size: int, into: Commit, *, mind: Callable[[], None]) -> MapId:
+    """See `Volumes.register`: the file is read once for the store and once for the base, and must not change.
+
+    `mind` is called before each block; what it raises ends the work.
+    """
     from synnefo_light.store.copying import data_blocks
     from synnefo_light.store.identity import BLOCK_SIZE, BlockId, block_id
 
     named: list[tuple[int, BlockId]] = []
     for index in data_blocks(source, size).blocks():
+        mind()
         found = into.put(index, os.pread(source, min(BLOCK_SIZE, size - index * BLOCK_SIZE), index * BLOCK_SIZE))
         if found is not None:
             named.append((index, found))
@@ -65,6 +75,7 @@ def register(kept: Kept, bases: Images, source: int, size: int, into: Commit) ->
 
     def blocks() -> Iterator[tuple[int, bytes]]:
         for index, expected in named:
+            mind()
             data = os.pread(source, min(BLOCK_SIZE, size - index * BLOCK_SIZE), index * BLOCK_SIZE)
             if block_id(data) != expected:
                 raise UserError(f"the file changed at byte {index * BLOCK_SIZE} while it was made an image; try again")
@@ -80,10 +91,11 @@ def dirty(kept: Kept, source: SnapshotRecord, since: MapId | None) -> Iterator[E
     yield from merged(parts if parts is not None else [(0, source.size)], size=source.size)
 
 
-def commit(kept: Kept, source: SnapshotRecord, into: Commit, since: MapId | None) -> MapId:
-    """See `Volumes.commit`."""
+def commit(kept: Kept, source: SnapshotRecord, into: Commit, since: MapId | None, *, mind: Callable[[], None]) -> MapId:
+    """See `Volumes.commit`, and `register`."""
     with ThreadPoolExecutor(WIDTH) as threads:
         for index, data in _blocks(kept, source, since, threads):
+            mind()
             into.put(index, data)
     return into.finish()
 

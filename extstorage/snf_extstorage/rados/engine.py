@@ -9,6 +9,7 @@ a fresh one copies a whole object up at the first write into it, which is why vo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
 LEFT_S: Final = 3600.0
 #: How long Ceph takes a client that was killed for alive, and a little more.
 PATIENCE_S: Final = 35.0
+#: Blocks of 4 MiB that are written before the free space is looked at again.
+MIND_EACH: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +284,7 @@ class RadosVolumes:
     def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
         self._require_space()
         found = self._kept.snapshot(source)
-        done = contents.commit(self._kept, found, into, since)
+        done = contents.commit(self._kept, found, into, since, mind=self._minding())
         # Told for later commits; lost, they look at everything.
         self._kept.snapshots.swap(source, found, replace(found, committed=done))
         return done
@@ -289,12 +292,14 @@ class RadosVolumes:
     def compose(self, content: Map) -> None:
         self._require_space()
         self._kept.make_base(
-            content.id, content.size, lambda name, beat: contents.compose(self._bases, content, name, beat)
+            content.id,
+            content.size,
+            lambda name, beat: contents.compose(self._bases, content, name, beat, mind=self._minding()),
         )
 
     def register(self, source: int, size: Bytes, into: Commit) -> MapId:
         self._require_space()
-        return contents.register(self._kept, self._bases, source, size, into)
+        return contents.register(self._kept, self._bases, source, size, into, mind=self._minding())
 
     def drop_base(self, map: MapId) -> None:
         self._kept.remove_base(map)
@@ -463,6 +468,16 @@ class RadosVolumes:
         """Raises UserError for a place that instances could not use, before anything is made there."""
         if not self._krbd:
             self._uri(name)
+
+    def _minding(self) -> Callable[[], None]:
+        """`_require_space` at each call after so many: others may write as much as we at the same time."""
+        calls = itertools.count(1)
+
+        def mind() -> None:
+            if next(calls) % MIND_EACH == 0:
+                self._require_space()
+
+        return mind
 
     def _require_space(self) -> None:
         """Raises NoSpace. A cluster without a manager daemon counts nothing, so nothing is refused there."""

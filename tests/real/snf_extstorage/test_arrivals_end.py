@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from snf_extstorage.arrivals import Wanted, arrived
+from snf_extstorage.settings import Settings
+from snf_extstorage.volume import NoSpace
 
 ADD = """
 import sys
@@ -36,6 +39,36 @@ def until(true: Callable[[], bool], *, limit_s: float) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+#: Writes for ever, slowly.
+WRITER = """#!/bin/sh
+for output; do :; done
+exec 9>>"$output"
+while :; do head -c 4194304 /dev/zero >&9; sleep 0.05; done
+"""
+
+
+def test_a_converter_is_ended_when_others_fill_the_disk_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, converter = tmp_path / "volumes", tmp_path / "snf-image"
+    folder.mkdir()
+    converter.write_text(WRITER)
+    converter.chmod(0o755)
+    free = iter([50, 50, 20, 4])
+    found = os.statvfs(folder)
+
+    def statvfs(_: Path) -> os.statvfs_result:
+        return os.statvfs_result((4096, 4096, 1 << 30, 1 << 30, next(free) * (1 << 30) // 100, *found[5:]))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    given = Settings(folder=folder, snf_image=str(converter))
+    sentence = "others wrote there meanwhile: .*volumes has 164 GiB of 4 TiB free, and 205 GiB are reserved"
+    with pytest.raises(NoSpace, match=sentence), arrived(Wanted(source="x.qcow2"), given):
+        pytest.fail("it arrived")
+    assert next(free, None) is None
+    assert os.listdir(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

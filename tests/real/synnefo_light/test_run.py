@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from synnefo_light.errors import ToolError
+from synnefo_light.errors import ToolError, ToolLate, UserError
 from synnefo_light.run import read_from, run, run_bound, run_watched
 
 
@@ -85,6 +85,21 @@ def test_a_bound_program_ends_as_any_other() -> None:
         with pytest.raises(ToolError, match=sentence) as caught:
             run_bound(argv, timeout_s=10)
         assert caught.value.argv == tuple(argv)
+
+
+def test_a_bound_program_ends_when_who_minds_it_says_so() -> None:
+    calls: list[int] = []
+
+    def mind() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise UserError("enough")
+
+    with pytest.raises(UserError, match="enough"):
+        run_bound(["sleep", "100"], timeout_s=50, mind=mind)
+    assert run_bound(["sh", "-c", "sleep 0.7; exit 3"], ok=(3,), timeout_s=50, mind=lambda: None).returncode == 3
+    with pytest.raises(ToolLate):
+        run_bound(["sleep", "100"], timeout_s=0.7, mind=lambda: None)
 
 
 def _until(true: Callable[[], bool], *, limit_s: float = 10) -> bool:
