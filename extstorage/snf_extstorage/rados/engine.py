@@ -9,7 +9,6 @@ a fresh one copies a whole object up at the first write into it, which is why vo
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from snf_extstorage.rados.claims import claimed
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import ADOPTED, OF_VOLUME, Beat, Kept, base_image, clones_snapshot
 from snf_extstorage.rados.record import VolumeRecord
+from snf_extstorage.rados.reserve import Reserve
 from snf_extstorage.rados.uri import render_uri
 from snf_extstorage.refusals import (
     formerly_after_open,
@@ -39,7 +39,6 @@ from snf_extstorage.volume import (
     FromSnapshot,
     FromVolume,
     InUse,
-    NoSpace,
     NotFound,
     Origin,
     SnapshotFacts,
@@ -55,7 +54,7 @@ from synnefo_light.ceph import Access, Cluster, meanwhile
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.log import logger
-from synnefo_light.units import KIB, Bytes, human
+from synnefo_light.units import KIB, Bytes
 
 if TYPE_CHECKING:
     from snf_extstorage.settings import Settings
@@ -68,8 +67,6 @@ if TYPE_CHECKING:
 LEFT_S: Final = 3600.0
 #: How long Ceph takes a client that was killed for alive, and a little more.
 PATIENCE_S: Final = 35.0
-#: Blocks of 4 MiB that are written before the free space is looked at again.
-MIND_EACH: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +108,7 @@ class RadosVolumes:
         self._node = node
         self._krbd = krbd
         self._user_in_uri = user_in_uri
-        self._reserve_percent = reserve_percent
+        self._reserve = Reserve(self.space, percent=reserve_percent, place=images.place)
         self._fencing = fencing
         self._cluster = cluster
         self._spare = spare
@@ -122,7 +119,7 @@ class RadosVolumes:
     def create(self, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         self._require_usable(name)
         looked = self._images.look_for(name)
-        self._require_space()
+        self._reserve.require()
         wanted = VolumeRecord(state="ready", uuid=uuid, size=size, origin="zeros", map=None, cluster=self._cluster)
         self._kept.make_volume(name, wanted, lambda beat: self._images.create(name, size), looked=looked)
 
@@ -137,7 +134,7 @@ class RadosVolumes:
         """RBD's own clone takes some forty round trips to the OSDs; ours are to be few beside that."""
         self._require_usable(name)
         looked = self._images.look_for(name)
-        with meanwhile(self._require_space):
+        with meanwhile(self._reserve.require):
             source = look()
         refuse_smaller(name, size, origin=source.shown, has=source.size)
 
@@ -266,7 +263,7 @@ class RadosVolumes:
     # --- snapshots, and the store
 
     def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
-        self._require_space()
+        self._reserve.require()
         snapshots.take(self._kept, cut, still)
 
     def flush(self, names: Iterable[VolumeName]) -> None:
@@ -282,24 +279,24 @@ class RadosVolumes:
         return claimed(self._kept.claims, source, node=self._node, wait_s=wait_s)
 
     def commit(self, source: SnapshotName, into: Commit, since: MapId | None) -> MapId:
-        self._require_space()
+        self._reserve.require()
         found = self._kept.snapshot(source)
-        done = contents.commit(self._kept, found, into, since, mind=self._minding())
+        done = contents.commit(self._kept, found, into, since, mind=self._reserve.minding())
         # Told for later commits; lost, they look at everything.
         self._kept.snapshots.swap(source, found, replace(found, committed=done))
         return done
 
     def compose(self, content: Map) -> None:
-        self._require_space()
+        self._reserve.require()
         self._kept.make_base(
             content.id,
             content.size,
-            lambda name, beat: contents.compose(self._bases, content, name, beat, mind=self._minding()),
+            lambda name, beat: contents.compose(self._bases, content, name, beat, mind=self._reserve.minding()),
         )
 
     def register(self, source: int, size: Bytes, into: Commit) -> MapId:
-        self._require_space()
-        return contents.register(self._kept, self._bases, source, size, into, mind=self._minding())
+        self._reserve.require()
+        return contents.register(self._kept, self._bases, source, size, into, mind=self._reserve.minding())
 
     def drop_base(self, map: MapId) -> None:
         self._kept.remove_base(map)
@@ -468,25 +465,6 @@ class RadosVolumes:
         """Raises UserError for a place that instances could not use, before anything is made there."""
         if not self._krbd:
             self._uri(name)
-
-    def _minding(self) -> Callable[[], None]:
-        """`_require_space` at each call after so many: others may write as much as we at the same time."""
-        calls = itertools.count(1)
-
-        def mind() -> None:
-            if next(calls) % MIND_EACH == 0:
-                self._require_space()
-
-        return mind
-
-    def _require_space(self) -> None:
-        """Raises NoSpace. A cluster without a manager daemon counts nothing, so nothing is refused there."""
-        space = self.space()
-        if space.free * 100 < space.total * self._reserve_percent:
-            raise NoSpace(
-                f"the Ceph of pool {self._images.place} has {human(space.free)} of {human(space.total)} free, and "
-                f"{self._reserve_percent} % are reserved for running instances; add OSDs, or remove what is not needed"
-            )
 
 
 def volumes(settings: Settings) -> RadosVolumes:

@@ -134,7 +134,7 @@ def full_later(monkeypatch: pytest.MonkeyPatch, asked: list[int], *, after: int)
         return Space(total=Bytes(100), free=Bytes(50 if len(asked) <= after else 4))
 
     monkeypatch.setattr(RadosVolumes, "space", space)
-    monkeypatch.setattr("snf_extstorage.rados.engine.MIND_EACH", 2)
+    monkeypatch.setattr("snf_extstorage.rados.reserve.EACH", 2)
 
 
 @pytest.mark.parametrize("after", [1, 3])
