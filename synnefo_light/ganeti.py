@@ -82,6 +82,14 @@ def parse_version(target: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def installed_version(share: Path = SHARE) -> tuple[int, int] | None:
+    """Of the Ganeti on this node; None where it is not Debian's. Raises ProtocolError for a link that names none."""
+    try:
+        return parse_version(str(share.readlink()))
+    except OSError:
+        return None
+
+
 def cluster_name(file: Path = CLUSTER) -> str:
     """The cluster that this node is of, or "" where no such name is written down; nothing stops working without it."""
     try:

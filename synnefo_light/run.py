@@ -90,8 +90,7 @@ def run_bound(
 
     `mind` is called twice a second meanwhile; what it raises ends the program and comes out.
     """
-    if shutil.which(argv[0], path=(env or {}).get("PATH", PATH)) is None:
-        raise ToolError([os.fspath(word) for word in argv], "was not found")
+    _require_program(argv, path=(env or {}).get("PATH", PATH))
     return _run(_BOUND, argv, stdin, ok, timeout_s, env, cwd, mind)
 
 
@@ -294,8 +293,9 @@ class Serving:
 def serve(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = (), patience_s: float = 10.0) -> Iterator[Serving]:
     """Start a program that serves us. When the context ends it is asked to end, and is dead after `patience_s` at most.
 
-    It is killed when we or this thread die.
+    It is killed when we or this thread die. Raises ToolError when it is not there.
     """
+    _require_program(argv)
     words = [*_BOUND, *(os.fspath(word) for word in argv)]
     logger.debug("run %s", shlex.join(words))
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -312,6 +312,12 @@ def serve(argv: Sequence[str | Path], *, pass_fds: Sequence[int] = (), patience_
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(patience_s)
             _kill_session(process)
+
+
+def _require_program(argv: Sequence[str | Path], *, path: str | None = None) -> None:
+    """What starts it would say only that itself did not find it. Raises ToolError."""
+    if shutil.which(argv[0], path=path or PATH) is None:
+        raise ToolError([os.fspath(word) for word in argv], "was not found")
 
 
 def _start(

@@ -11,7 +11,7 @@ from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import load_settings
 from snf_extstorage.volume import NotFound, Origin, Volumes
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import SHARE, CreateEnv, SnapshotEnv, parse_version, parse_volume_name
+from synnefo_light.ganeti import CreateEnv, SnapshotEnv, installed_version, parse_volume_name
 from synnefo_light.units import bytes_of
 
 PARAMETERS: Final = (
@@ -87,7 +87,5 @@ def provider(params: Mapping[str, str]) -> Archipelago:
 
 def _hands_out_devices_only() -> bool:
     """Ganeti 3.1 takes addresses of RBD and Gluster and refuses a file's when the instance starts (seen)."""
-    try:
-        return parse_version(str(SHARE.readlink())) >= (3, 1)
-    except OSError:  # not Debian's Ganeti: nothing is known
-        return False
+    version = installed_version()
+    return version is not None and version >= (3, 1)

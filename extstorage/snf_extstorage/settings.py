@@ -32,8 +32,9 @@ class CephSettings:
     store_namespace: str = "snf-store"
     #: Attach through the kernel's driver, as a device, instead of telling QEMU a URI.
     krbd: bool = False
-    #: Ganeti 3.1.0~rc2 cannot read `:id=USER` in a URI; without it, QEMU is client.admin, and `user` must be admin.
-    user_in_uri: bool = True
+    #: Whether Ganeti reads `:id=USER` in a URI; without it, QEMU is client.admin, and `user` must be admin.
+    #: As a rule 3.0 does, 3.1 does not.
+    user_in_uri: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         if self.object_kib not in (2**n for n in range(2, 16)):

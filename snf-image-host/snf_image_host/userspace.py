@@ -185,7 +185,8 @@ def open_address(address: RbdAddress, *, size: int | None, readonly: bool = Fals
             listening.close()
             handle = _handle(_connected(path, serving))
         except ToolError as e:
-            raise EnvironmentFault(f"the disk {address} cannot be opened: {e}") from e
+            hint = "; install qemu-utils (Debian 13) or qemu-system-common" if e.outcome == "was not found" else ""
+            raise EnvironmentFault(f"the disk {address} cannot be opened: {e}{hint}") from e
         real = int(handle.get_size())
         if size is not None and real < size:
             raise EnvironmentFault(

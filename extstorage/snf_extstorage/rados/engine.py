@@ -20,7 +20,7 @@ from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import ADOPTED, OF_VOLUME, Beat, Kept, base_image, clones_snapshot
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.reserve import Reserve
-from snf_extstorage.rados.uri import render_uri
+from snf_extstorage.rados.uri import reads_user, render_uri
 from snf_extstorage.refusals import (
     formerly_after_open,
     is_lent,
@@ -484,7 +484,7 @@ def volumes(settings: Settings) -> RadosVolumes:
         bases=bases,
         node=settings.node_name,
         krbd=ceph.krbd,
-        user_in_uri=ceph.user_in_uri,
+        user_in_uri=reads_user(ceph.user_in_uri),
         reserve_percent=settings.reserve_percent,
         cluster=cluster_name(),
     )

@@ -17,6 +17,7 @@ from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Images
 from snf_extstorage.rados.places import Places
 from snf_extstorage.rados.record import PlaceRecord
+from snf_extstorage.rados.uri import reads_user
 from snf_extstorage.settings import Settings, load_settings
 from snf_extstorage.volume import Attachment, Exists
 from synnefo_light.errors import UserError
@@ -187,7 +188,7 @@ class Rados:
             images,
             node=self._settings.node_name,
             krbd=self._settings.ceph.krbd,
-            user_in_uri=self._settings.ceph.user_in_uri,
+            user_in_uri=reads_user(self._settings.ceph.user_in_uri),
             reserve_percent=self._settings.reserve_percent,
             fencing=place.fence,
             cluster=cluster_name(),

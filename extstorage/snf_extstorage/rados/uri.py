@@ -12,12 +12,21 @@ else: of CEPH_ARGS librados reads options as --keyring, but not --id or --name. 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from synnefo_light.errors import UserError
+from synnefo_light.ganeti import installed_version
 
 _POOL: Final = re.compile(r"[A-Za-z0-9_]+")
 _IMAGE: Final = re.compile(r"[a-z0-9.-]+")
+
+
+def reads_user(setting: Literal["auto", "always", "never"]) -> bool:
+    """Whether this node's Ganeti reads an address with a user: as the setting says, or as its version does."""
+    if setting != "auto":
+        return setting == "always"
+    version = installed_version()
+    return version is None or version < (3, 1)
 
 
 def render_uri(*, pool: str, namespace: str, image: str, user: str, with_user: bool = True) -> str:
@@ -41,7 +50,7 @@ def render_uri(*, pool: str, namespace: str, image: str, user: str, with_user: b
         return f"rbd:{pool}/{image}"
     if not with_user:
         raise UserError(
-            f"image {image} is to be used as client.{user}, which this Ganeti cannot pass on (user_in_uri = false); "
-            'use user = "admin", or the kernel\'s driver (krbd = true)'
+            f"image {image} is to be used as client.{user}, which Ganeti 3.1 cannot tell QEMU; "
+            'use user = "admin", or krbd = true; user_in_uri = "always" says that this Ganeti can'
         )
     return f"rbd:{pool}/{image}:id={user}"

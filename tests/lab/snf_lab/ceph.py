@@ -35,7 +35,7 @@ DAEMONS = (
     HostPackage(name="ceph-common", reason="commands for the lab's Ceph"),
 )
 #: On each node that uses the cluster.
-CLIENT_PACKAGES = ("ceph-common", "python3-rados", "python3-rbd", "python3-libnbd", "qemu-block-extra")
+CLIENT_PACKAGES = ("ceph-common", "python3-rados", "python3-rbd", "python3-libnbd", "qemu-block-extra", "qemu-utils")
 
 #: Pools: disks, a second one whose data lie apart from their metadata, and the store. No hyphens: Ganeti 3.1.
 POOLS = ("volumes", "data", "store")
@@ -45,7 +45,6 @@ MONITOR_PORT, OLD_MONITOR_PORT = 3300, 6789
 
 STORE_CONF = "/etc/synnefo-light/snf-store.toml"
 NODE_CONF = "/etc/ceph/ceph.conf"
-NODE_KEYRING = f"/etc/ceph/ceph.client.{CLIENT}.keyring"
 
 DaemonName = Literal["mon.a", "osd.0"]
 DAEMON_NAMES: tuple[DaemonName, ...] = ("mon.a", "osd.0")
@@ -162,6 +161,10 @@ class Ceph:
     def client_keyring(self) -> Path:
         return self.folder / "client.keyring"
 
+    @property
+    def admin_keyring(self) -> Path:
+        return self.folder / "admin.keyring"
+
     def run(
         self,
         argv: Sequence[str | Path],
@@ -243,12 +246,12 @@ class Ceph:
         every = [word for service in ("mon", "osd", "mgr") for word in ("--cap", service, "allow *")]
         tool: list[str | Path] = ["ceph-authtool", "--create-keyring", "--gen-key"]
         self._runner([*tool, folder / "mon.keyring", "-n", "mon.", "--cap", "mon", "allow *"], timeout_s=20)
-        self._runner([*tool, folder / "admin.keyring", "-n", "client.admin", *every], timeout_s=20)
+        self._runner([*tool, self.admin_keyring, "-n", "client.admin", *every], timeout_s=20)
         merge: list[str | Path] = [
             "ceph-authtool",
             folder / "mon.keyring",
             "--import-keyring",
-            folder / "admin.keyring",
+            self.admin_keyring,
         ]
         self._runner(merge, timeout_s=20)
         create: list[str | Path] = [
@@ -316,20 +319,20 @@ class Ceph:
         return words[0].startswith(b"ceph-") and os.fsencode(self.conf) in words
 
 
-def render_store_conf() -> str:
+def render_store_conf(user: str) -> str:
     """/etc/synnefo-light/snf-store.toml of a node whose volumes and store are in the lab's Ceph."""
     return f"""engine = "rados"
 [ceph]
-user = "{CLIENT}"
+user = "{user}"
 pool = "{POOLS[0]}"
 store_pool = "{POOLS[2]}"
 """
 
 
-def introduce(node: Node, cluster: Ceph) -> None:
+def introduce(node: Node, cluster: Ceph, *, user: str) -> None:
     """Give a node what a client needs: packages, configuration, key; and have it keep volumes and store there.
 
-    A second call changes nothing.
+    `user`: CLIENT, or admin where Ganeti cannot tell QEMU of another. A second call changes nothing.
     """
     shown = node.run(
         ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *CLIENT_PACKAGES], ok=(0, 1)
@@ -337,11 +340,13 @@ def introduce(node: Node, cluster: Ceph) -> None:
     if not set(CLIENT_PACKAGES) <= parse_installed(shown.text):
         install = ["apt-get", "install", "--yes", "--no-install-recommends", *CLIENT_PACKAGES]
         node.run(install, timeout_s=600, env={"DEBIAN_FRONTEND": "noninteractive"})
-    conf = cluster.client_conf.read_text().replace(str(cluster.client_keyring), NODE_KEYRING)
-    node.write(NODE_CONF, conf.encode())
-    node.write(NODE_KEYRING, cluster.client_keyring.read_bytes(), mode=0o600)
+    keyring = f"/etc/ceph/ceph.client.{user}.keyring"
+    conf = cluster.client_conf.read_text().replace(str(cluster.client_keyring), keyring)
+    node.write(NODE_CONF, conf.replace(f"[client.{CLIENT}]", f"[client.{user}]").encode())
+    theirs = cluster.client_keyring if user == CLIENT else cluster.admin_keyring
+    node.write(keyring, theirs.read_bytes(), mode=0o600)
     if node.exists("/usr/sbin/snf-store"):
-        node.write(STORE_CONF, render_store_conf().encode())
+        node.write(STORE_CONF, render_store_conf(user).encode())
         node.run(["snf-store", "init"], timeout_s=120)
 
 

@@ -264,8 +264,10 @@ class Lab:
             with self.progress.step("start a Ceph"):
                 shape = ceph.Shape(folder=cluster.folder, fsid=ceph.new_fsid(), address=fabric.SWITCH_IP)
                 cluster.start(replace(shape, objectstore="bluestore", size=CEPH_SIZE))
+        # Ganeti 3.1 takes addresses of RBD apart, and up to 3.1.0~rc2 knows none with a user in it.
+        user = ceph.CLIENT if config.release == "bookworm" else "admin"
         with self.progress.step(f"make the Ceph known to {_counted(nodes)}"):
-            on_each(nodes, lambda node: ceph.introduce(node, cluster))
+            on_each(nodes, lambda node: ceph.introduce(node, cluster, user=user))
 
     def _ensure_cluster(self, config: LabConfig, ours: packages.OurPackages | None) -> None:
         master, nodes, step = self.master, self.nodes, self.progress.step

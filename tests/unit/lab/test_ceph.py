@@ -70,7 +70,7 @@ def test_the_nodes_repository_offers_what_a_client_needs() -> None:
 
 
 def test_a_node_of_the_lab_keeps_volumes_and_store_in_its_pools() -> None:
-    said = tomllib.loads(render_store_conf())
+    said = tomllib.loads(render_store_conf(CLIENT))
     assert said == {"engine": "rados", "ceph": {"user": CLIENT, "pool": POOLS[0], "store_pool": POOLS[2]}}
 
 

@@ -38,7 +38,7 @@ def test_the_packages_that_ceph_needs_are_suggested_and_in_the_page() -> None:
     control = {p.split("\n", 1)[0]: p for p in (TREE / "debian" / "control").read_text().split("\nPackage: ")}
     suggested = {name: _field(control[name], "Suggests") for name in ("snf-extstorage", "snf-image-host")}
     assert set(needed[1].split()) == (suggested["snf-extstorage"] | suggested["snf-image-host"]) - set(control)
-    assert suggested["snf-image-host"] >= {"python3-libnbd", "qemu-block-extra"}
+    assert suggested["snf-image-host"] >= {"python3-libnbd", "qemu-block-extra", "qemu-utils"}
     assert suggested["snf-extstorage"] >= {"ceph-common", "python3-rados", "python3-rbd", "qemu-block-extra"}
 
 

@@ -7,16 +7,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 from snf_extstorage.provider import render_parameters_list
+from snf_extstorage.rados import uri as uris
 from snf_extstorage.rados.contents import merged
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.mapping import parse_mapped, render_map
 from snf_extstorage.rados.provider import PARAMETERS, parse_disk
 from snf_extstorage.rados.record import BaseRecord, DamagedRecord, VolumeRecord, parse_line, render_line
-from snf_extstorage.rados.uri import render_uri
+from snf_extstorage.rados.uri import reads_user, render_uri
 from snf_extstorage.settings import CephSettings, Settings
 from snf_extstorage.volume import Extent
 
@@ -40,8 +41,28 @@ def test_a_uri_names_the_user_unless_it_is_the_default() -> None:
 
 
 def test_a_user_that_ganeti_cannot_pass_on_is_refused() -> None:
-    with pytest.raises(UserError, match=r"to be used as client\.ganeti, which this Ganeti cannot pass"):
+    with pytest.raises(UserError, match=r"to be used as client\.ganeti, which Ganeti 3\.1 cannot tell QEMU"):
         render_uri(pool="volumes", namespace="", image=VOLUME, user="ganeti", with_user=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "version", "reads"),
+    [
+        ("auto", (3, 0), True),
+        ("auto", (3, 1), False),
+        ("auto", None, True),
+        ("always", (3, 1), True),
+        ("never", (3, 0), False),
+    ],
+)
+def test_whether_ganeti_reads_a_user_is_as_set_or_as_its_version(
+    setting: Literal["auto", "always", "never"],
+    version: tuple[int, int] | None,
+    reads: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uris, "installed_version", lambda: version)
+    assert reads_user(setting) is reads
 
 
 @pytest.mark.parametrize(

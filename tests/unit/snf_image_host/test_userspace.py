@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from snf_image_host.userspace import RbdAddress, parse_address, plan_daemon
+from snf_image_host.userspace import RbdAddress, open_address, parse_address, plan_daemon
 
+from synnefo_light import run
 from synnefo_light.errors import EnvironmentFault
 
 VOLUME = "de5ba6d5-a2eb-4318-b980-718b7ecef57d.ext.disk0"
@@ -63,3 +64,13 @@ def test_a_disk_that_is_only_read_is_served_so() -> None:
     words = plan_daemon(RbdAddress(pool="p", image="i"), listening=7, readonly=True)
     assert all("read-only=on" in words[n + 1] for n, word in enumerate(words) if word == "--blockdev")
     assert words[words.index("--export") + 1].endswith("writable=off")
+
+
+def test_a_daemon_that_is_not_installed_is_told_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "PATH", "/nowhere")
+    says = r"cannot be opened: qemu-storage-daemon was not found; install qemu-utils \(Debian 13\)"
+    with (
+        pytest.raises(EnvironmentFault, match=says),
+        open_address(RbdAddress(pool="volumes", image=VOLUME), size=None),
+    ):
+        pass

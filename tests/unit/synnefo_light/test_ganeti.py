@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from synnefo_light.errors import ProtocolError
-from synnefo_light.ganeti import parse_os_env, parse_version
+from synnefo_light.ganeti import installed_version, parse_os_env, parse_version
 
 DATA = Path(__file__).parents[2] / "data" / "ganeti"
 
@@ -66,3 +66,10 @@ def test_the_version_is_where_the_share_leads() -> None:
     assert parse_version("/usr/share/ganeti/3.0") == (3, 0) < parse_version("3.10")
     with pytest.raises(ProtocolError, match="names no version"):
         parse_version("/usr/share/ganeti/default")
+
+
+def test_a_node_without_debians_ganeti_has_no_version(tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    assert installed_version(share) is None
+    share.symlink_to("/usr/share/ganeti/3.1")
+    assert installed_version(share) == (3, 1)
