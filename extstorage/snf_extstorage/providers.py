@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -27,6 +27,16 @@ class ProviderModule(Protocol):
         ...
 
 
+class Elsewhere(Protocol):
+    """Volumes of a provider of ours that are not the engine's; see `Volumes` for what each of these does."""
+
+    def volumes(self) -> Sequence[Volumes]: ...
+
+    def sweep(self) -> list[str]: ...
+
+    def check(self) -> Iterator[str]: ...
+
+
 class EngineModule(Protocol):
     def volumes(self, settings: Settings) -> Volumes:
         """The engine as /etc/synnefo-light/snf-store.toml has it. Raises Error."""
@@ -42,3 +52,8 @@ def provider_module(name: str) -> ProviderModule:
 def open_volumes(settings: Settings) -> Volumes:
     """Raises Error, as when the folder is not mounted or the cluster cannot be reached."""
     return cast(EngineModule, import_module(ENGINES[settings.engine])).volumes(settings)
+
+
+def open_elsewhere(settings: Settings) -> Elsewhere:
+    """What the provider `rados` has in pools that the engine does not look at. Raises Error."""
+    return cast(Elsewhere, import_module("snf_extstorage.rados.elsewhere").Elsewhere(settings))

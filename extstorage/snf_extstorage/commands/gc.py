@@ -6,6 +6,7 @@ import argparse
 from typing import Final
 
 from snf_extstorage.commands import Out
+from snf_extstorage.providers import open_elsewhere
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog
 from synnefo_light.store import gc
@@ -20,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
+    if arguments.do:
+        for text in open_elsewhere(settings).sweep():
+            out(f"{text} removed, which a process that died left")
     catalog = open_catalog(settings)
     would = "" if arguments.do else "would be "
     # First, for it removes nothing when not everything that is needed can be read; then no base goes either, which may

@@ -399,6 +399,11 @@ class RadosVolumes:
         """Whether there is a volume, whole or not."""
         return self._kept.volumes.get(name) is not None
 
+    def require_place(self, name: VolumeName) -> None:
+        """Raises an Error for a pool that is not there, that our client may not read, or that no instance could use."""
+        self._require_usable(name)
+        self.has(name)
+
     def find(self, uuid: str) -> VolumeName | None:
         found = (name for name, record in self._kept.volumes.items() if record.uuid == uuid and record.state == "ready")
         return next((VolumeName(name) for name in found), None)

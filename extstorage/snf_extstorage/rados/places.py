@@ -2,15 +2,31 @@
 
 Ganeti passes a disk's parameters on each call, and an administrator may change them meanwhile. Taken from there, the
 pool of a removal would be another than that of the creation, and the volume would be left behind.
+
+A place is written down *before* the volume is made, and goes after it: whatever there is of a disk, in whichever pool,
+is found from here. What a crash leaves is a place without a volume, which `Elsewhere.sweep` forgets an hour later.
 """
 
 from __future__ import annotations
 
-from snf_extstorage.rados.record import PLACES, PlaceRecord, Table
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from snf_extstorage.rados.engine import RadosVolumes
+from snf_extstorage.rados.images import Images
+from snf_extstorage.rados.record import PLACES, DamagedRecord, PlaceRecord, Table
+from snf_extstorage.rados.uri import reads_user
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import InUse
 from synnefo_light.ceph import Access, Cluster
+from synnefo_light.ganeti import cluster_name
 from synnefo_light.store.rados_objects import Objects
+
+
+def is_same_place(one: PlaceRecord, other: PlaceRecord) -> bool:
+    """Whenever they were written down."""
+    return replace(one, since_s=0) == replace(other, since_s=0)
 
 
 class Places:
@@ -18,22 +34,55 @@ class Places:
 
     def __init__(self, settings: Settings) -> None:
         ceph = settings.ceph
-        self._conf = ceph.conf
+        self._settings = settings
         self._clusters: dict[str, Cluster] = {}
-        objects = Objects(self.cluster_of(ceph.user), pool=ceph.pool, namespace=ceph.namespace)
+        objects = Objects(self._cluster_of(ceph.user), pool=ceph.pool, namespace=ceph.namespace)
         self._table = Table(objects, PLACES, PlaceRecord)
-
-    def cluster_of(self, user: str) -> Cluster:
-        return self._clusters.setdefault(user, Cluster(Access(conf=self._conf, user=user)))
 
     def get(self, name: str) -> PlaceRecord | None:
         """Raises DamagedRecord."""
         return self._table.get(name)
 
-    def put(self, name: str, before: PlaceRecord | None, place: PlaceRecord) -> None:
-        """Raises InUse when it is not `before` any more."""
-        if place != before and not self._table.swap(name, before, place) and self.get(name) != place:
-            raise InUse(f"volume {name} is being made by another process in another place; try again later")
+    def items(self) -> Iterator[tuple[str, PlaceRecord]]:
+        """All that can be read."""
+        return self._table.items()
 
-    def forget(self, name: str, place: PlaceRecord) -> None:
-        self._table.swap(name, place, None)
+    def damaged(self) -> Iterator[tuple[str, DamagedRecord]]:
+        return self._table.damaged()
+
+    def put(self, name: str, before: PlaceRecord | None, place: PlaceRecord) -> PlaceRecord:
+        """What is written down now. Raises InUse when it is not `before` any more."""
+        new = replace(place, since_s=int(time.time()))
+        if not self._table.swap(name, before, new):
+            found = self.get(name)
+            if found is None or not is_same_place(found, place):
+                raise InUse(f"volume {name} is being made by another process in another place; try again later")
+            return found
+        return new
+
+    def forget(self, name: str, place: PlaceRecord) -> bool:
+        """False when it is another by now."""
+        return self._table.swap(name, place, None)
+
+    def volumes_at(self, place: PlaceRecord) -> RadosVolumes:
+        settings = self._settings
+        images = Images(
+            self._cluster_of(place.user),
+            pool=place.pool,
+            namespace=place.namespace,
+            data_pool=place.data_pool,
+            object_size=place.object_size,
+            features=place.features,
+        )
+        return RadosVolumes(
+            images,
+            node=settings.node_name,
+            krbd=settings.ceph.krbd,
+            user_in_uri=reads_user(settings.ceph.user_in_uri),
+            reserve_percent=settings.reserve_percent,
+            fencing=place.fence,
+            cluster=cluster_name(),
+        )
+
+    def _cluster_of(self, user: str) -> Cluster:
+        return self._clusters.setdefault(user, Cluster(Access(conf=self._settings.ceph.conf, user=user)))

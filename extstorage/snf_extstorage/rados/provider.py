@@ -7,6 +7,7 @@ move it, or lose it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,11 @@ from typing import Final
 
 from snf_extstorage.provider import Parameter, VolumeProvider
 from snf_extstorage.rados.engine import RadosVolumes
-from snf_extstorage.rados.images import Images
-from snf_extstorage.rados.places import Places
+from snf_extstorage.rados.places import Places, is_same_place
 from snf_extstorage.rados.record import PlaceRecord
-from snf_extstorage.rados.uri import reads_user
 from snf_extstorage.settings import Settings, load_settings
 from snf_extstorage.volume import Attachment, Exists
-from synnefo_light.errors import UserError
+from synnefo_light.errors import Error, UserError
 from synnefo_light.ganeti import (
     CreateEnv,
     GrowEnv,
@@ -29,7 +28,6 @@ from synnefo_light.ganeti import (
     SnapshotEnv,
     VolumeEnv,
     VolumeName,
-    cluster_name,
 )
 from synnefo_light.log import escape
 from synnefo_light.units import KIB, bytes_of, parse_size
@@ -119,21 +117,28 @@ class Rados:
         self._places = places
 
     def create(self, env: CreateEnv) -> None:
-        """1 the volume, 2 where it is: died in between, its parameters are still those that it was made with."""
+        """1 where it is to be, 2 the volume. A place without a volume, as a crash leaves it, is in nobody's way."""
         disk = parse_disk(env.params, self._settings)
         before = self._places.get(env.volume)
-        if before is not None and before != disk.place and self._volumes_at(before).has(env.volume):
+        if before is not None and not is_same_place(before, disk.place) and self._volumes_at(before).has(env.volume):
             raise Exists(
                 f"volume {env.volume} is to be made in pool {disk.place.pool} by client.{disk.place.user}, but it was "
                 f"made in pool {before.pool} by client.{before.user}; remove it first"
             )
         volumes = self._volumes_at(disk.place)
-        if disk.origin is None:
-            volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
-        else:
-            image, snapshot = disk.origin
-            volumes.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
-        self._places.put(env.volume, before, disk.place)
+        volumes.require_place(env.volume)
+        place = self._places.put(env.volume, before, disk.place)
+        try:
+            if disk.origin is None:
+                volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
+            else:
+                image, snapshot = disk.origin
+                volumes.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
+        except Error:
+            with contextlib.suppress(Error):
+                if not volumes.has(env.volume):
+                    self._places.forget(env.volume, place)
+            raise
 
     def remove(self, env: VolumeEnv) -> None:
         """1 the volume, 2 where it was."""
@@ -154,7 +159,7 @@ class Rados:
     def snapshot(self, env: SnapshotEnv) -> None:
         """Beside its volume; what an earlier export left of that name may be elsewhere."""
         place, before = self._place(env.volume), self._places.get(env.snapshot)
-        if before is not None and before != place:
+        if before is not None and not is_same_place(before, place):
             self._volumes_at(before).remove(env.snapshot, deserted=True)
         self._places.put(env.snapshot, before, place)
         VolumeProvider(self._volumes_at(place)).snapshot(env)
@@ -176,23 +181,7 @@ class Rados:
         return self._places.get(name) or parse_disk(self._params, self._settings).place
 
     def _volumes_at(self, place: PlaceRecord) -> RadosVolumes:
-        images = Images(
-            self._places.cluster_of(place.user),
-            pool=place.pool,
-            namespace=place.namespace,
-            data_pool=place.data_pool,
-            object_size=place.object_size,
-            features=place.features,
-        )
-        return RadosVolumes(
-            images,
-            node=self._settings.node_name,
-            krbd=self._settings.ceph.krbd,
-            user_in_uri=reads_user(self._settings.ceph.user_in_uri),
-            reserve_percent=self._settings.reserve_percent,
-            fencing=place.fence,
-            cluster=cluster_name(),
-        )
+        return self._places.volumes_at(place)
 
 
 def provider(params: Mapping[str, str]) -> Rados:

@@ -31,7 +31,7 @@ PLACES: Final = "snf.places"
 VERSION: Final = 1
 _DIGITS: Final = 32
 #: Fields that lines of before have not; left out where empty, for a swap compares whole lines.
-_LATER: Final = frozenset({"formerly", "cluster"})
+_LATER: Final = frozenset({"formerly", "cluster", "since_s"})
 
 #: making: the image is not whole yet; removing: it is on its way out. Both are ours to finish, whoever began it.
 State = Literal["making", "ready", "removing"]
@@ -95,6 +95,7 @@ class PlaceRecord:
     data_pool: str | None
     features: int | None
     object_size: int | None
+    since_s: int = 0  # when it was written down, in seconds since 1970
 
 
 class DamagedRecord(EnvironmentFault):
@@ -109,7 +110,7 @@ def render_line(record: Record, *, place: str) -> str:
     """`place`: TABLE/NAME."""
     fields = plain(record)
     assert isinstance(fields, dict)
-    found = {key: value for key, value in fields.items() if value != "" or key not in _LATER}
+    found = {key: value for key, value in fields.items() if value or key not in _LATER}
     text = json.dumps(found, sort_keys=True, separators=(",", ":"))
     return f"{VERSION} {_checksum(text, place)} {text}"
 

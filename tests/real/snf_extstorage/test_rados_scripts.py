@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from snf_extstorage.rados.elsewhere import Elsewhere
+from snf_extstorage.rados.images import Images
+from snf_extstorage.rados.provider import Rados, provider
+from snf_extstorage.settings import load_settings
 from snf_lab.ceph import CLIENT
 
-from synnefo_light.ganeti import VolumeName
+from synnefo_light.ganeti import CreateEnv, SnapshotEnv, VolumeName
+from synnefo_light.units import MiB
 from tests.real.snf_extstorage.places import TREE
 from tests.real.snf_extstorage.rados_site import DATA_POOL, MIB, POOL, STORE_POOL, RadosSite
 
@@ -138,6 +144,110 @@ def test_where_a_disk_is_counts_when_it_is_made_and_a_change_later_loses_nothing
     # The name is free again, in any pool.
     assert scripts.script("rados", "create", name, VOL_SIZE="16").returncode == 0
     assert name in rados.images_there()
+
+
+def kill_after(method: str, scripts: Site, act: Callable[[Rados], object], *, pool: str) -> None:
+    """A child does it with a disk in that pool, and is killed when RBD has done this."""
+    pid = os.fork()
+    if pid == 0:
+        real = getattr(Images, method)
+
+        def die(*given: object, **named: object) -> None:
+            real(*given, **named)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(Images, method, die)
+        os.environ["SNF_STORE_CONFIG"] = str(scripts.config)
+        try:
+            act(provider({"pool": pool}))
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), f"it did not come to {method}"
+
+
+def in_pool(rados: RadosSite, pool: str, name: str) -> list[str]:
+    """What there is of a disk: images, records, and where it is."""
+    listed = rados.ceph.run(["rbd", "ls", pool]).text.split()
+    for place, table in ((pool, "snf.volumes"), (POOL, "snf.places")):
+        there = rados.ceph.run(["rados", "-p", place, "listomapkeys", table], ok=(0, 2))
+        listed += [f"{table}/{key}" for key in there.text.split()]
+    return sorted(one for one in listed if name in one)
+
+
+def test_what_the_dead_left_in_any_pool_is_told_and_swept(
+    rados: RadosSite, scripts: Site, name: VolumeName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = CreateEnv(volume=name, uuid=UUID, cname=None, access="userspace", params={"pool": DATA_POOL}, size=MiB(16))
+    kill_after("create", scripts, lambda disks: disks.create(made), pool=DATA_POOL)
+    assert in_pool(rados, DATA_POOL, name) == [name, f"snf.places/{name}", f"snf.volumes/{name}"]
+    assert scripts.command("init").returncode == 0
+    told = scripts.command("fsck")
+    assert (told.returncode, f"pool {DATA_POOL}: volume {name} is half made" in told.stdout) == (4, True)
+    plain = Site(config=tmp_path / "plain.toml")  # a site with such disks and nothing else of ours
+    given = scripts.config.read_text().replace('engine = "rados"', f'engine = "directory"\nfolder = "{tmp_path}/none"')
+    plain.config.write_text(given)
+    told = plain.command("fsck")
+    assert (told.returncode, f"pool {DATA_POOL}: volume {name} is half made" in told.stdout) == (3, True)
+    assert scripts.command("gc", "--do").returncode == 0
+    assert len(in_pool(rados, DATA_POOL, name)) == 3, "its maker may live"
+
+    monkeypatch.setattr("snf_extstorage.rados.engine.LEFT_S", -5)
+    monkeypatch.setattr("snf_extstorage.rados.elsewhere.LEFT_S", -5)
+    settings = load_settings(scripts.config)
+    gone = [text for text in Elsewhere(settings).sweep() if name in text]
+    assert gone == [
+        f"volume {name} in pool {DATA_POOL}",
+        f"place of disk {name}, which is not in pool {DATA_POOL} any more,",
+    ]
+    assert in_pool(rados, DATA_POOL, name) == []
+    assert [text for text in Elsewhere(settings).check() if name in text] == []
+
+
+def test_an_export_reads_a_disk_in_any_pool_as_it_was_and_one_that_died_is_in_nobodys_way(
+    rados: RadosSite, scripts: Site, name: VolumeName
+) -> None:
+    """What Ganeti calls for `gnt-backup export`: snapshot, attach, read, remove; the disk's parameters all along."""
+    frozen = VolumeName(f"{name}.snap")
+
+    def call(script: str, volume: str, **more: str) -> str:
+        done = scripts.script("rados", script, volume, EXTP_POOL=DATA_POOL, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def qemu_io(uri: str, command: str) -> str:
+        words = ["qemu-io", "-f", "raw", "-c", command, f"{uri}:conf={rados.ceph.client_conf}"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout
+
+    call("create", name, VOL_SIZE="16")
+    uri = call("attach", name).strip().removeprefix("kvm:")
+    call("open", name, VOL_OPEN_EXCLUSIVE="True")
+    qemu_io(uri, "write -P 65 0 4096")
+    wanted = SnapshotEnv(
+        volume=name, uuid=UUID, cname=None, access="userspace", params={}, snapshot=frozen, size=MiB(16)
+    )
+    kill_after("clone", scripts, lambda disks: disks.snapshot(wanted), pool=DATA_POOL)
+    assert f"snf.volumes/{frozen}" in in_pool(rados, DATA_POOL, name)
+
+    call("snapshot", name, VOL_SNAPSHOT_NAME=frozen, VOL_SNAPSHOT_SIZE="16")
+    qemu_io(uri, "write -P 66 0 4096")
+    exported = call("attach", frozen).strip().removeprefix("kvm:")
+    assert exported == uri.replace(name, frozen)
+    for disk, letter, other in ((exported, 65, 66), (uri, 66, 65)):
+        assert "Pattern verification failed" in qemu_io(disk, f"read -P {other} 0 4096")
+        found = qemu_io(disk, f"read -P {letter} 0 4096")
+        assert ("read 4096/4096" in found, "failed" in found) == (True, False)
+    call("remove", frozen)
+    assert in_pool(rados, DATA_POOL, name) == [name, f"snf.places/{name}", f"snf.volumes/{name}"]
+    assert "clone." not in rados.ceph.run(["rbd", "snap", "ls", f"{DATA_POOL}/{name}"]).text
+    call("detach", name)
+    call("remove", name)
+    assert in_pool(rados, DATA_POOL, name) == []
+
+
+def test_a_disk_that_could_not_be_made_leaves_no_place(rados: RadosSite, scripts: Site, name: VolumeName) -> None:
+    done = scripts.script("rados", "create", name, VOL_SIZE="16", EXTP_POOL=DATA_POOL, EXTP_ORIGIN="none@v1")
+    assert done.returncode == 2
+    assert in_pool(rados, DATA_POOL, name) == []
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ import pytest
 from snf_extstorage.provider import render_parameters_list
 from snf_extstorage.rados import uri as uris
 from snf_extstorage.rados.contents import merged
+from snf_extstorage.rados.elsewhere import Elsewhere, plan_pools
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.mapping import parse_mapped, render_map
+from snf_extstorage.rados.places import is_same_place
 from snf_extstorage.rados.provider import PARAMETERS, parse_disk
-from snf_extstorage.rados.record import BaseRecord, DamagedRecord, VolumeRecord, parse_line, render_line
+from snf_extstorage.rados.record import BaseRecord, DamagedRecord, PlaceRecord, VolumeRecord, parse_line, render_line
 from snf_extstorage.rados.uri import reads_user, render_uri
 from snf_extstorage.settings import CephSettings, Settings
 from snf_extstorage.volume import Extent
@@ -227,3 +229,32 @@ def test_a_line_of_before_adoptions_and_clusters_were_written_down_is_read_and_r
     assert parse_line(LINE, VolumeRecord, place="snf.volumes/a").cluster == ""
     now = dataclasses.replace(RECORD, formerly="v", cluster="one.example.org")
     assert parse_line(render_line(now, place="snf.volumes/a"), VolumeRecord, place="snf.volumes/a") == now
+
+
+PLACE = PlaceRecord(
+    pool="p", namespace="", user="u", fence=True, data_pool=None, features=None, object_size=1 << 20, since_s=0
+)
+
+
+def test_a_place_of_before_is_the_line_that_it_was() -> None:
+    line = render_line(PLACE, place="snf.places/a")
+    assert "since_s" not in line
+    assert parse_line(line, PlaceRecord, place="snf.places/a") == PLACE
+    later = dataclasses.replace(PLACE, since_s=7)
+    assert parse_line(render_line(later, place="snf.places/a"), PlaceRecord, place="snf.places/a") == later
+    assert is_same_place(later, PLACE)
+    assert not is_same_place(later, dataclasses.replace(PLACE, user="v"))
+
+
+def test_each_pool_is_looked_at_once_and_the_engines_own_by_the_engine() -> None:
+    other = dataclasses.replace(PLACE, user="v")
+    tenant = dataclasses.replace(PLACE, namespace="tenant")
+    own = dataclasses.replace(PLACE, pool="volumes")
+    places = [PLACE, other, tenant, own]
+    assert plan_pools(places, ("volumes", "")) == {("p", ""): PLACE, ("p", "tenant"): tenant}
+    assert set(plan_pools(places, None)) == {("p", ""), ("p", "tenant"), ("volumes", "")}
+
+
+def test_a_node_without_ceph_has_nothing_elsewhere(tmp_path: Path) -> None:
+    found = Elsewhere(Settings(ceph=CephSettings(conf=tmp_path / "ceph.conf")))
+    assert (found.volumes(), found.sweep(), list(found.check())) == ([], [], [])

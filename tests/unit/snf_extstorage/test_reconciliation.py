@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+from argparse import Namespace
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import pytest
+from snf_extstorage.commands import reconcile
 from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks, parse_unfinished
+from snf_extstorage.settings import Settings
 from snf_extstorage.volume import VolumeFacts
 
 from synnefo_light.errors import ProtocolError
@@ -115,3 +121,32 @@ def test_a_writer_that_is_not_the_primary_and_a_disk_without_a_volume_are_told()
     (lost,) = compare([], DISKS, cluster=OURS)
     assert (lost.volume, ONE in lost.why) == (None, True)
     assert list(compare([], {ONE: GanetiDisk(instance="web1", node="node1", template="plain")}, cluster=OURS)) == []
+
+
+@dataclass
+class Place:
+    """Volumes of one pool."""
+
+    there: dict[str, VolumeFacts]
+
+    def volumes(self) -> list[str]:
+        return list(self.there)
+
+    def facts(self, name: str) -> VolumeFacts:
+        return self.there[name]
+
+    def remove(self, name: str, *, deserted: bool) -> None:
+        del self.there[name]
+
+
+def test_what_is_left_in_another_pool_is_told_and_removed_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = Place({"a.ext.disk0": volume("a.ext.disk0")}), Place({"b.ext.disk0": volume("b.ext.disk0")})
+    where = "snf_extstorage.commands.reconcile"
+    monkeypatch.setattr(f"{where}.open_volumes", lambda _: here)
+    monkeypatch.setattr(f"{where}.open_elsewhere", lambda _: SimpleNamespace(volumes=lambda: [there]))
+    monkeypatch.setattr(f"{where}._list", lambda command, columns: "")
+    monkeypatch.setattr(f"{where}.cluster_name", lambda: OURS)
+    told: list[str] = []
+    assert reconcile.run(Settings(), Namespace(remove=True, fence=False), told.append) == 1
+    assert [line for line in told if line.endswith(": removed")] == ["a.ext.disk0: removed", "b.ext.disk0: removed"]
+    assert (here.there, there.there) == ({}, {})
