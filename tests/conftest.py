@@ -18,7 +18,8 @@ TREE = Path(__file__).resolve().parent.parent
 
 
 #: These make loop devices and mounts, which others of them would trip over: where pytest-xdist runs tests side by side
-#: they run one after the other. Attacks watch the kernel's log and uevents, so `./lab test` runs them apart from these.
+#: they run one after the other, but for those that boot a VM on files. Attacks watch the kernel's log and uevents, so
+#: `./lab test` runs them apart from these.
 DEVICES = ("real/snf_image_host", "real/snf_extstorage", "real/store/test_sharing.py", "attack/test_controls.py")
 
 
@@ -37,9 +38,9 @@ def _group(item: pytest.Item) -> str:
     if "ceph" in given or "rados" in given:
         return "ceph"
     place = item.path.relative_to(TREE / "tests").as_posix()
-    if place.startswith(DEVICES):
-        return "devices"
-    return item.nodeid if item.get_closest_marker("vm") else place
+    if item.get_closest_marker("vm"):
+        return item.nodeid
+    return "devices" if place.startswith(DEVICES) else place
 
 
 @pytest.fixture(scope="session")

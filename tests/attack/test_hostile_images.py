@@ -1,7 +1,8 @@
 """Images made to lead the deployment out of themselves (threats A7, A8, A9).
 
-Each deploys through the real create script and the real helper VM, then the disk is read back with debugfs. Positive
-control: test_rootfs_attacks.py of the helper room shows that a plain open() follows every one of these links.
+Each is deployed by the real helper in its VM, and some of them through the real create script, then the disk is read
+back with debugfs. Positive control: test_rootfs_attacks.py of the helper room shows that a plain open() follows every
+one of these links.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pytest
 
 from tests.deployments import MAC, Outcome, call, images, new_disk
 from tests.disk_images import Device, Fifo, File, Folder, Link, Tree, list_back, make_disk, read_back, stat_back
+from tests.real.snf_image_helper import virtual_machine
 
 PARAMETERS = {
     "img_format": "diskdump",
@@ -163,19 +165,24 @@ TRAPS = {
         kept=(("/etc/os-release", b'ID="$(touch /run/escape)"\nVERSION_ID=`reboot`\n'),),
     ),
 }
-#: One for each way of leading out and for each task; the others are for `./lab test long`.
-SHORT = (
-    *("hostname-absolute", "hostname-proc-magic", "hostname-fifo", "passwd-absolute", "etc-ssh-absolute"),
-    *("root-ssh-dotdot", "authorized-keys-device", "personality-parent", "interfaces-folder", "shadow-huge-line"),
-    *("hosts-odd-bytes", "os-release-shell"),
-)
+#: Through the script too, where the host tells of what the VM did: a success, a link, a device, and too many bytes. The
+#: others are for `./lab test long`, as what differs between them is in the VM.
+SHORT = ("hostname-proc-magic", "root-ssh-dotdot", "authorized-keys-device", "shadow-huge-line")
+#: What the host makes of PARAMETERS.
+ASKED = {
+    "passwords": [{"user": "root", "clear": PARAMETERS["img_passwd"]}],
+    "authorized_keys": PARAMETERS["auth_keys"],
+    "users": ["root"],
+    "nics": [{"mac": MAC, "ipv4": "static", "ipv4_address": "10.0.0.5/24"}],
+    "files": [{"path": "/etc/injected/motd", "contents": "aGVsbG8K", "mode": 0o640}],
+}
 #: Where a link could lead that the booted system, or the helper VM, has something else.
 ELSEWHERE = ("/dev", "/proc", "/run", "/sys", "/tmp")
 
 
-def assert_all_is_inside(done: Deployed) -> None:
+def assert_all_is_inside(disk: Path, instance: str) -> None:
     """Whatever the tasks write stands in the image as a regular file at its own path, and nothing anywhere else."""
-    name = done.instance.encode()
+    name = instance.encode()
     for path, mode, content in (
         ("/etc/hostname", "0644", name + rb"\n"),
         ("/etc/hosts", "0644", rb"(?s).*127\.0\.1\.1\t" + name + rb"\n.*"),
@@ -186,10 +193,10 @@ def assert_all_is_inside(done: Deployed) -> None:
         ("/etc/network/interfaces", "0644", rb"(?s).*" + MAC.encode() + rb".*"),
         ("/etc/injected/motd", "0640", rb"hello\n"),
     ):
-        described = " ".join(stat_back(done.disk, path).split())
+        described = " ".join(stat_back(disk, path).split())
         assert f"Type: regular Mode: {mode} " in described, f"{path}: {described}"
-        assert re.fullmatch(content, read_back(done.disk, path)), f"{path}: {read_back(done.disk, path)[:200]!r}"
-    assert {folder: list_back(done.disk, folder) for folder in ELSEWHERE} == {folder: [] for folder in ELSEWHERE}
+        assert re.fullmatch(content, read_back(disk, path)), f"{path}: {read_back(disk, path)[:200]!r}"
+    assert {folder: list_back(disk, folder) for folder in ELSEWHERE} == {folder: [] for folder in ELSEWHERE}
 
 
 @pytest.mark.vm
@@ -197,20 +204,40 @@ def test_the_same_tree_without_a_trap_is_deployed(deploy: Deploy) -> None:
     """The control: nothing else about these images stops a deployment."""
     done = deploy({})
     assert done.outcome.returncode == 0, done.outcome.output
-    assert_all_is_inside(done)
+    assert_all_is_inside(done.disk, done.instance)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("name", TRAPS)
+def test_no_trap_leads_out_of_the_image(tmp_path: Path, name: str) -> None:
+    """Either the helper succeeds inside the image, or it fails with a sentence that names the task."""
+    trap = TRAPS[name]
+    disk = make_disk(tmp_path / "disk", tree=trap.tree)
+    os.truncate(disk, 96 << 20)
+    outcome = virtual_machine.run(disk, asked={**ASKED, "hostname": "attacked"})
+    assert "correct horse" not in outcome.console
+    if trap.refused is None:
+        assert outcome.finished, outcome.console
+        assert_all_is_inside(disk, "attacked")
+        for path, content in trap.kept:
+            assert content in read_back(disk, path), path
+    else:
+        assert outcome.failed is not None, outcome.console
+        assert f"{outcome.failed.task} failed: {outcome.failed.reason}".startswith(trap.refused)
+        assert "the helper broke" not in outcome.failed.reason
 
 
 @pytest.mark.vm
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] * (n not in SHORT)) for n in TRAPS])
-def test_no_trap_leads_out_of_the_image(deploy: Deploy, name: str) -> None:
-    """Either the deployment succeeds inside the image, or it fails with a sentence that names the task."""
+def test_the_script_says_what_a_trap_did_and_no_failure_boots(deploy: Deploy, name: str) -> None:
+    """The others are covered by the test above in the same helper."""
     trap = TRAPS[name]
     done = deploy(trap.tree)
     assert "correct horse" not in done.outcome.output
     assert "Traceback" not in done.outcome.output, done.outcome.output
     if trap.refused is None:
         assert done.outcome.returncode == 0, done.outcome.output
-        assert_all_is_inside(done)
+        assert_all_is_inside(done.disk, done.instance)
         for path, content in trap.kept:
             assert content in read_back(done.disk, path), path
     else:

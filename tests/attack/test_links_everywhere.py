@@ -105,7 +105,12 @@ def test_a_plain_writer_is_led_out_at_each_of_these_paths(kind: str) -> None:
                 assert not place.untouched(), f"{kind} at {path} of {system} did not lead out"
 
 
-SAMPLE = {attack.name: attack for attack in links.corpus()[:: max(1, len(links.corpus()) // 6)]}
+#: One of each kind, each at another path: the kinds follow each other at every path.
+SAMPLE = {attack.name: attack for attack in links.corpus()[:: len(links.corpus()) // len(links.DEPLOYED) + 1]}
+
+
+def test_the_sample_has_one_of_each_kind() -> None:
+    assert sorted(name.split("-")[1] for name in SAMPLE) == sorted(links.DEPLOYED)
 
 
 @pytest.mark.vm

@@ -11,14 +11,13 @@ import pytest
 from snf_extstorage.catalog import Catalog, Cut
 
 from synnefo_light.errors import UserError
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import cuts, fsck, names
 from synnefo_light.store.errors import Absent, Conflict
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import release
+from tests.real.snf_extstorage.places import own_names, release
 from tests.real.snf_extstorage.storages import OnDirectory, OnRados, Storage, catalog_of, run_and_die
 
-DISKS = [VolumeName(f"a.ext.disk{number}") for number in range(3)]
+DISKS = own_names(3)
 NAMES = ["golden", "golden-disk1", "golden-disk2"]
 CUT = [Cut(volume=volume, name=name) for volume, name in zip(DISKS, NAMES, strict=True)]
 SIZE = Bytes(MIB)

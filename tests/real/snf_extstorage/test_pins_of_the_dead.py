@@ -12,16 +12,15 @@ import pytest
 from snf_extstorage.catalog import WORK_S, Catalog, Cut
 from snf_extstorage.commands.stats import at_work
 
-from synnefo_light.ganeti import VolumeName
 from synnefo_light.store import gc, names, pins, stats, stream
 from synnefo_light.store.backend import Instant, Kind
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.names import Entry
 from synnefo_light.units import MIB, Bytes
-from tests.real.snf_extstorage.places import release
+from tests.real.snf_extstorage.places import own_names, release
 from tests.real.snf_extstorage.storages import OnDirectory, OnRados, Storage, catalog_of, run_and_die
 
-V = VolumeName("a.ext.disk0")
+(V,) = own_names(1)
 SIZE = Bytes(5 * MIB)
 #: Much less than a pin lives, so that it is the pin that holds what is there.
 GRACE_S = 60

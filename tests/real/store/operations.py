@@ -1,7 +1,6 @@
 """Each operation of the store on a prepared store, so that it can be stopped, failed or replayed at any of its steps.
 
-As a program, `operations.py PLACE OPERATION STEP` does one and kills itself (SIGKILL) at that step, counted from 1; it
-prints the steps as they come.
+`killed_at` has a process do one, that kills itself (SIGKILL) at a step.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import contextlib
 import io
 import os
 import signal
-import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,23 +214,38 @@ def _forget(store: Store, name: str) -> None:
         names.remove(store, name)
 
 
-def main(place: str, operation: str, last: str) -> None:
+def killed_at(place: Path, operation: str, last: int) -> tuple[bool, list[str]]:
+    """Have a child do it and die at this step, counted from 1. Returns whether it did, and the steps that it went.
+
+    Raises AssertionError when it ends in another way.
+    """
+    with tempfile.TemporaryFile() as told:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                _die_at(place, operation, last, told.fileno())
+                code = 0
+            finally:
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        told.seek(0)
+        steps = told.read().decode().splitlines()
+    assert status in (0, -signal.SIGKILL), f"{operation} ended with {status} after {steps[-1:]}"
+    return status != 0, steps
+
+
+def _die_at(place: Path, operation: str, last: int, told: int) -> None:
     seen = 0
 
     def trace(step: str) -> None:
         nonlocal seen
         seen += 1
-        os.write(1, f"{step}\n".encode())
-        if seen == int(last):
+        os.write(told, f"{step}\n".encode())
+        if seen == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    path = Path(place)
     if operation == "make":
-        make_directory(path, FORM, files=Unsynced(), trace=trace)
+        make_directory(place, FORM, files=Unsynced(), trace=trace)
     else:
-        store = open_store(Directory(path, files=Unsynced(), trace=trace), trace=trace)
-        OPERATIONS[operation](store)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        OPERATIONS[operation](open_store(Directory(place, files=Unsynced(), trace=trace), trace=trace))

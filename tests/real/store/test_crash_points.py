@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +14,7 @@ from synnefo_light.store.identity import MapId
 from synnefo_light.store.names import EngineSnapshot
 from synnefo_light.store.store import Store, open_store
 from tests.real.store import operations
-from tests.real.store.operations import MAKES, OPERATIONS, Unsynced
-
-TREE = Path(__file__).resolve().parents[3]
+from tests.real.store.operations import MAKES, OPERATIONS, Unsynced, killed_at
 
 #: Steps that a module's docstring argues about; each has to be among those at which an operation was killed.
 ARGUED = {
@@ -35,19 +30,6 @@ ARGUED = {
         *("gc.5 noted", "retire.1 in the trash", "retire.2 looked at again"),
     },
 }
-
-
-def killed_at(place: Path, operation: str, step: int) -> tuple[bool, list[str]]:
-    """Whether it came that far, and the steps that it went."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.real.store.operations", str(place), operation, str(step)],
-        cwd=TREE,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-    return done.returncode != 0, done.stdout.decode().splitlines()
 
 
 @pytest.fixture(scope="module")
