@@ -52,6 +52,21 @@ def parse_placement(raw: bytes, instance: str) -> Placement | None:
     return Placement(node=node, disks=tuple(disks))
 
 
+def load_disks(*, file: Path = CONFIGURATION) -> frozenset[str]:
+    """UUIDs of all disks in Ganeti's configuration, also of those that were detached and that no instance has.
+
+    None of them on a node without a copy of it. Raises ProtocolError.
+    """
+    try:
+        raw = read_bounded(file, limit=_LIMIT)
+    except FileNotFoundError:
+        return frozenset()
+    try:
+        return frozenset(_objects(json.loads(raw), "disks"))
+    except (ValueError, KeyError, TypeError):
+        raise ProtocolError("config.data does not say which disks there are, as Ganeti 3.0 and 3.1 do") from None
+
+
 def plan_disks(
     instance: str, wanted: str, placement: Placement | None, volumes: Sequence[VolumeFacts]
 ) -> Mapping[int, VolumeFacts]:

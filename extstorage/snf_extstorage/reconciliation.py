@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from snf_extstorage.volume import VolumeFacts
-from synnefo_light.errors import ProtocolError
+from synnefo_light.errors import ProtocolError, UserError
 from synnefo_light.ganeti import VolumeName, is_uuid
 from synnefo_light.log import escape
 
@@ -84,11 +84,18 @@ def parse_unfinished(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk], *, cluster: str) -> Iterator[Difference]:
+def compare(
+    volumes: Iterable[VolumeFacts],
+    disks: Mapping[str, GanetiDisk],
+    *,
+    cluster: str,
+    detached: Collection[str] = frozenset(),
+) -> Iterator[Difference]:
     """In the order of the volumes, then what Ganeti has and we have not.
 
     `cluster`: the name of the Ganeti that was asked. Several may use one folder or pool, and none knows the others'
-    disks, so what was made for another, or for nobody knows whom, is told and not removable.
+    disks, so what was made for another, or for nobody knows whom, is told and not removable. `detached`: disks of which
+    it says that no instance has them.
     """
     volumes = list(volumes)
     names = {volume.name for volume in volumes}
@@ -96,8 +103,16 @@ def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk], *, 
     for volume in volumes:
         disk = disks.get(volume.uuid or "")
         seen.add(volume.uuid)
-        if disk is None:
+        if disk is None and volume.uuid in detached:
+            yield Difference(volume=volume.name, why=f"is Ganeti's disk {volume.uuid}, which no instance has: detached")
+        elif disk is None:
             yield _without_disk(volume, names, cluster)
+        elif volume.cluster not in ("", cluster):
+            yield Difference(
+                volume=volume.name,
+                why=f"is a disk of {disk.instance}, but was made for cluster {volume.cluster}; if that was the name of "
+                f"this one, `snf-store reconcile --rename {volume.cluster}` writes down the new one",
+            )
         elif volume.holders and not any(is_same_node(disk.node, holder) for holder in volume.holders):
             who = ", ".join(volume.holders)
             yield Difference(
@@ -109,6 +124,38 @@ def compare(volumes: Iterable[VolumeFacts], disks: Mapping[str, GanetiDisk], *, 
             yield Difference(
                 volume=None, why=f"disk {uuid} of {disk.instance} has no volume here: another provider's, or lost"
             )
+
+
+def plan_rename(
+    volumes: Iterable[VolumeFacts], disks: Collection[str], *, old: str, cluster: str
+) -> tuple[VolumeName, ...]:
+    """The volumes of Ganeti's disks that were made when it was called `old`. Raises UserError.
+
+    What is no disk's stays as it is: another cluster may have that name by now.
+    """
+    if not cluster or old == cluster:
+        raise UserError(f"{old} is to be the name that this cluster had, but it is called {cluster or 'nothing'} now")
+    return tuple(v.name for v in volumes if v.cluster == old and v.uuid in disks)
+
+
+def refuse_releasing(
+    volume: VolumeFacts, disks: Mapping[str, GanetiDisk], *, cluster: str, of: str, detached: Collection[str]
+) -> None:
+    """Raises UserError for a volume that Ganeti has, or that may be another Ganeti's; `of`: the one that is gone."""
+    disk = disks.get(volume.uuid or "")
+    if disk is not None:
+        raise UserError(f"volume {volume.name} is to be released, but it is a disk of {disk.instance}")
+    if volume.uuid in detached:
+        raise UserError(
+            f"volume {volume.name} is to be released, but it is Ganeti's disk {volume.uuid}, which was "
+            "detached; attach that to the instance that is to have it (gnt-instance modify --disk attach)"
+        )
+    if volume.cluster not in ("", cluster, of):
+        raise UserError(
+            f"volume {volume.name} is to be released, but it was made for cluster {volume.cluster}, which this one "
+            f"({cluster or 'none'}) cannot speak for; call this there, or, if there is no such cluster any more, give "
+            f"--of {volume.cluster}"
+        )
 
 
 def is_same_node(one: str, other: str) -> bool:

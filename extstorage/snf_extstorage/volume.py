@@ -185,6 +185,17 @@ class Volumes(Protocol):
         """
         ...
 
+    def release(self, name: VolumeName) -> None:
+        """It is no disk's any more, and may be adopted by another; its content stays. A second call does nothing more.
+
+        Raises NotFound, and InUse while it is open or attached anywhere.
+        """
+        ...
+
+    def set_cluster(self, name: VolumeName, cluster: str) -> None:
+        """Write down the name of the Ganeti that it belongs to. Raises NotFound."""
+        ...
+
     def snapshot(self, cut: Mapping[VolumeName, SnapshotName], *, still: Still = RUNNING) -> None:
         """Freeze these volumes under these names. Raises NotFound, Exists, NoSpace; then none of them is there.
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from snf_extstorage.commands import Out
+from snf_extstorage.placement import load_disks
 from snf_extstorage.providers import open_elsewhere, open_volumes
 from snf_extstorage.readable import readable_facts
-from snf_extstorage.reconciliation import compare, parse_disks, parse_unfinished
+from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks, parse_unfinished, plan_rename
 from snf_extstorage.settings import Settings
+from snf_extstorage.volume import VolumeFacts, Volumes
 from synnefo_light.errors import UsageError, UserError
-from synnefo_light.ganeti import cluster_name
+from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.run import run as run_program
 
 NAME: Final = "reconcile"
@@ -21,7 +25,32 @@ SUMMARY: Final = "say which volumes Ganeti does not know, and which it misses; r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove the volumes that belong to no disk of Ganeti's")
     parser.add_argument(
+        "--rename", metavar="OLD", help="after gnt-cluster rename: volumes of disks of cluster OLD are ours"
+    )
+    parser.add_argument(
         "--fence", action="store_true", help="with --remove: also those that a node that is gone may write"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ganeti:
+    """What this node's Ganeti says. Only the master knows."""
+
+    unfinished: str  # jobs that may yet make or remove a disk; "": none
+    disks: Mapping[str, GanetiDisk]
+    detached: frozenset[str]
+    cluster: str
+
+
+def ask_ganeti() -> Ganeti:
+    """Ask after our own volumes were looked at, so that what a job made that has ended is among Ganeti's disks."""
+    unfinished = parse_unfinished(_list("gnt-job", "id,status,summary"))
+    disks = parse_disks(_list("gnt-instance", "name,pnode,disk_template,disk.uuids"))
+    return Ganeti(
+        unfinished=", ".join(unfinished[:5]),
+        disks=disks,
+        detached=load_disks() - set(disks),
+        cluster=cluster_name(),
     )
 
 
@@ -29,15 +58,22 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     if arguments.fence and not arguments.remove:
         raise UsageError("--fence says which volumes --remove removes, and that was not given; give both")
     places = [open_volumes(settings), *open_elsewhere(settings).volumes()]
-    # Volumes, then jobs, then disks: what a job made that has ended is among Ganeti's disks, or was left behind.
-    facts = {one.name: (one, volumes) for volumes in places for one in readable_facts(volumes)}
-    if unfinished := parse_unfinished(_list("gnt-job", "id,status,summary")):
-        shown = ", ".join(unfinished[:5])
-        if arguments.remove:
-            raise UserError(f"volumes are to be removed, but jobs that may make some have not ended ({shown}); wait")
+    facts, ganeti = _facts(places), ask_ganeti()
+    shown = ganeti.unfinished
+    if shown and arguments.remove:
+        raise UserError(f"volumes are to be removed, but jobs that may make some have not ended ({shown}); wait")
+    if shown:
         out(f"these jobs have not ended, and some of what follows may be theirs: {shown}")
-    disks = parse_disks(_list("gnt-instance", "name,pnode,disk_template,disk.uuids"))
-    found = list(compare([one for one, _ in facts.values()], disks, cluster=cluster_name()))
+    if arguments.rename is not None:
+        ours = [one for one, _ in facts.values()]
+        for name in plan_rename(ours, ganeti.disks, old=arguments.rename, cluster=ganeti.cluster):
+            facts[name][1].set_cluster(name, ganeti.cluster)
+            out(f"{name}: is of cluster {ganeti.cluster} now")
+        facts = _facts(places)
+    compared = compare(
+        [one for one, _ in facts.values()], ganeti.disks, cluster=ganeti.cluster, detached=ganeti.detached
+    )
+    found = list(compared)
     for one in found:
         out(f"{one.volume or '-'}: {one.why}")
         wanted = arguments.remove and one.removable and (arguments.fence or not one.held)
@@ -45,6 +81,10 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
             facts[one.volume][1].remove(one.volume, deserted=arguments.fence)
             out(f"{one.volume}: removed")
     return 1 if found else 0
+
+
+def _facts(places: Sequence[Volumes]) -> dict[VolumeName, tuple[VolumeFacts, Volumes]]:
+    return {one.name: (one, volumes) for volumes in places for one in readable_facts(volumes)}
 
 
 def _list(command: str, columns: str) -> str:

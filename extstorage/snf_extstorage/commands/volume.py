@@ -8,19 +8,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from snf_extstorage.commands import Out, table
+from snf_extstorage.commands.reconcile import ask_ganeti
 from snf_extstorage.origins import find_named, find_origin, origin_of
 from snf_extstorage.providers import open_volumes
 from snf_extstorage.readable import readable_facts
+from snf_extstorage.reconciliation import refuse_releasing
 from snf_extstorage.settings import Settings
 from snf_extstorage.stores import open_catalog, open_site_store
 from snf_extstorage.volume import NotFound, VolumeFacts, Volumes
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName, is_uuid, parse_volume_name
 from synnefo_light.records import dump_json, plain
 from synnefo_light.units import human
 
 NAME: Final = "volume"
 SUMMARY: Final = (
-    "list volumes, show one (who writes, where it comes from, its extents), compare one with an image or reset it"
+    "list volumes, show one (who writes, where it comes from, its extents), compare one with an image, reset or "
+    "release it"
 )
 NAMED: Final = "a volume's name, or the UUID of Ganeti's disk"
 
@@ -36,7 +40,7 @@ class Comparison:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare|reset|origin")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="list|show|compare|reset|release|origin")
     acts.add_parser("list", help="all volumes, one a line")
     show = acts.add_parser("show", help="what is known of NAME")
     show.add_argument("name", metavar="NAME", help=NAMED)
@@ -48,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reset = acts.add_parser("reset", help="make a volume an image again; what was written to it is gone")
     reset.add_argument("name", metavar="NAME", help=NAMED)
     reset.add_argument("image", metavar="IMAGE", help="an image or snapshot, or map:HASH")
+    release = acts.add_parser(
+        "release", help="let go of a volume that no disk of Ganeti's has, to adopt it; on the master"
+    )
+    release.add_argument("name", metavar="NAME", help=NAMED)
+    release.add_argument("--of", metavar="CLUSTER", default="", help="that it was made for, and that is no more")
     origin = acts.add_parser("origin", help="write down which image was copied onto a volume, or that nobody knows")
     origin.add_argument("name", metavar="NAME", help=NAMED)
     origin.add_argument("image", metavar="IMAGE", nargs="?", help="an image or snapshot, or map:HASH")
@@ -67,6 +76,9 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         name = find_volume(volumes, arguments.name).name
         volumes.reset(name, find_origin(open_catalog(settings, volumes), arguments.image, engine=settings.engine))
         out(f"{name} is {arguments.image} again")
+    elif arguments.act == "release":
+        name = release(volumes, arguments.name, of=arguments.of)
+        out(f"{name} is no disk's any more; a disk of its size that is made with adopt={name} takes it")
     elif arguments.act == "origin":
         return set_origin(settings, volumes, arguments.name, arguments.image, out)
     else:
@@ -85,6 +97,19 @@ def find_volume(volumes: Volumes, text: str) -> VolumeFacts:
     """By its name, or by the UUID that Ganeti's disk has: OS scripts know it as DISK_n_UUID. Raises NotFound."""
     found = volumes.find(text) if is_uuid(text) else None
     return volumes.facts(found or _named(text))
+
+
+def release(volumes: Volumes, text: str, *, of: str) -> VolumeName:
+    """Raises UserError while Ganeti has a disk with its UUID, or may be about to; InUse while it is open."""
+    facts, ganeti = find_volume(volumes, text), ask_ganeti()
+    if ganeti.unfinished:
+        raise UserError(
+            f"volume {facts.name} is to be released, but jobs that may be about it have not ended "
+            f"({ganeti.unfinished}); wait"
+        )
+    refuse_releasing(facts, ganeti.disks, cluster=ganeti.cluster, of=of, detached=ganeti.detached)
+    volumes.release(facts.name)
+    return facts.name
 
 
 def compare(settings: Settings, volumes: Volumes, text: str, image: str) -> Comparison:

@@ -181,14 +181,16 @@ class Access:
             save(self._place, name, dataclasses.replace(record, map=map))
 
     @contextlib.contextmanager
-    def leaving(self, name: str, record: VolumeRecord, *, deserted: bool = False) -> Iterator[None]:
+    def leaving(
+        self, name: str, record: VolumeRecord, *, deserted: bool = False, wanted: str = "removed"
+    ) -> Iterator[None]:
         """What `remove` does first, holding the record; nobody attaches it here meanwhile. Raises InUse.
 
         `deserted`: whatever another node writes goes to a file without a name.
         """
         others = sorted(set(record.holders) - {self._node})
         if others and not deserted:
-            raise InUse(f"volume {name} is to be removed, but {others[0]} has it open; stop its instance there first")
+            raise InUse(f"volume {name} is to be {wanted}, but {others[0]} has it open; stop its instance there first")
         with self._loops.gate(name):
             self._leave(name)
             yield

@@ -120,7 +120,7 @@ class DirectoryVolumes:
         with held(self.place, source) as record:
             refuse_adopting(source, name, record=record, uuid=uuid)
             refuse_resizing(source, name, has=record.size, size=size)
-            with self._access.leaving(source, record):
+            with self._access.leaving(source, record, wanted="adopted"):
                 self._trace("adopt record")
                 kept = VolumeRecord(
                     uuid=uuid,
@@ -155,12 +155,21 @@ class DirectoryVolumes:
         if record.formerly != name and self._exists("volumes", record.formerly):
             refuse_returning(name, record.formerly)
         self._trace("return record")
-        free = dataclasses.replace(record, uuid=None, holders=(), exclusive=False, opened=True, info="", cluster="")
-        save(self.place, name, free)
+        save(self.place, name, _freed(record))
         self._trace("return publish")
         old, new = (self.place.folder("volumes", one) for one in (name, record.formerly))
         self.place.roomy(lambda: os.rename(old, new))
         self.place.sync("volumes")
+
+    def release(self, name: VolumeName) -> None:
+        with held(self.place, name) as record, self._access.leaving(name, record, wanted="released"):
+            self._trace("release record")
+            save(self.place, name, dataclasses.replace(_freed(record), formerly=""))
+
+    def set_cluster(self, name: VolumeName, cluster: str) -> None:
+        with held(self.place, name) as record:
+            self._trace("setcluster record")
+            save(self.place, name, dataclasses.replace(record, cluster=cluster))
 
     def _make(
         self,
@@ -363,6 +372,11 @@ def volumes(settings: Settings) -> DirectoryVolumes:
     cow_extent = settings.cow_extent_kib * KIB
     hints = settings.run / "loops"
     return DirectoryVolumes(place, node=settings.node_name, hints=hints, cluster=cluster_name(), cow_extent=cow_extent)
+
+
+def _freed(record: VolumeRecord) -> VolumeRecord:
+    """As no disk's."""
+    return dataclasses.replace(record, uuid=None, holders=(), exclusive=False, opened=True, info="", cluster="")
 
 
 def _map_id(text: str | None) -> MapId | None:

@@ -49,7 +49,7 @@ from snf_extstorage.volume import (
     VolumeFacts,
     no_trace,
 )
-from snf_extstorage.writers import Opening, Writers, plan_close, plan_open
+from snf_extstorage.writers import Writers, plan_close, plan_open
 from synnefo_light.ceph import Access, Cluster, meanwhile
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName, cluster_name
@@ -181,7 +181,7 @@ class RadosVolumes:
                 pass
 
     def _require_adoptable(self, source: str, old: VolumeRecord | None, name: str, size: int) -> None:
-        self._refuse_users(source, old)
+        self._kept.refuse_users(source, old, node=self._node)
         with self._images.opened(source) as image:
             has = int(image.size())
         refuse_resizing(source, name, has=has, size=size)
@@ -195,15 +195,19 @@ class RadosVolumes:
         if is_lent(name, found) and self._images.is_there(name) and self._images.is_there(found.formerly):
             refuse_returning(name, found.formerly)
         if found.state == "ready":
-            self._refuse_users(name, None if deserted else found)
+            self._kept.refuse_users(name, None if deserted else found, node=self._node)
         self._kept.remove_volume(name, found)
 
-    def _refuse_users(self, name: str, record: VolumeRecord | None) -> None:
-        """Raises InUse while another node is written down as a writer, or anybody has the image open."""
-        others = [holder for holder in (record.holders if record else ()) if holder != self._node]
-        if others:
-            raise InUse(f"volume {name} is to go, but {others[0]} has it open; close it there first")
-        self._kept.wait_for_clients(name, f"volume {name} is to go, but {{}} has it open; stop who uses it")
+    def release(self, name: VolumeName) -> None:
+        record = self._kept.volume(name)
+        if self._krbd:
+            mapping.unmap(self._images, name)
+        self._kept.refuse_users(name, record, node=self._node)
+        self._trace("release record")
+        self._kept.free_volume(name, record)
+
+    def set_cluster(self, name: VolumeName, cluster: str) -> None:
+        self._kept.change_volume(name, lambda found: replace(found, cluster=cluster))
 
     def _foreign_source(self, image: str, snapshot: str, name: str) -> _Source:
         images = self._images
@@ -332,7 +336,9 @@ class RadosVolumes:
     def open(self, name: VolumeName, *, exclusive: bool) -> None:
         """Fence, where one is needed, then the record: the commit point. Died in between, the next one fences again."""
         record = self._kept.volume(name)
-        plan = self._plan_open(name, record, exclusive=exclusive)
+        # Who uses it here is spared by the fence, so it does not matter to the plan.
+        now = Writers(record.holders, record.exclusive)
+        plan = plan_open(now, self._node, exclusive=exclusive, used_here=False, volume=name)
         if plan.fence and not self._fencing:
             logger.warning("volume=%s open: taken from %s without a fence", name, ", ".join(record.holders))
         elif plan.fence:
@@ -369,11 +375,6 @@ class RadosVolumes:
     def set_origin(self, name: VolumeName, map: MapId | None) -> None:
         # The record's `origin` stays: the image is a clone of that, whatever was copied onto it, and `changed` asks.
         self._kept.change_volume(name, lambda found: replace(found, map=map))
-
-    def _plan_open(self, name: str, record: VolumeRecord, *, exclusive: bool) -> Opening:
-        # Who uses it here is spared by the fence, so it does not matter to the plan.
-        writers = Writers(record.holders, record.exclusive)
-        return plan_open(writers, self._node, exclusive=exclusive, used_here=False, volume=name)
 
     # --- looking
 

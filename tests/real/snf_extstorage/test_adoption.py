@@ -140,3 +140,46 @@ def test_what_a_dead_node_has_is_removed_only_when_it_is_said_that_it_is_dead(pl
     place.node().remove(V, deserted=True)
     with pytest.raises(NotFound):
         place.node().facts(V)
+
+
+def test_a_volume_of_a_disk_that_is_gone_is_released_and_adopted_by_another(place: Site) -> None:
+    adopt(place)
+    node = place.node()
+    for _ in range(2):
+        node.open(W, exclusive=True)
+    node.set_info(W, "originstname+web1")
+    node.close(W)
+    node.release(W)
+    facts = node.facts(W)
+    assert (facts.uuid, facts.cluster, facts.info, facts.holders) == (None, "", "", ())
+    node.release(W)
+    node.adopt(W, X, uuid=TWO, size=SIZE)
+    assert place.place.disk("volumes", X).read_bytes() == b"A" * SIZE
+    assert list(node.volumes()) == [X]
+
+
+def test_what_is_open_anywhere_is_not_released(place: Site) -> None:
+    adopt(place)
+    place.node("node2").open(W, exclusive=True)
+    with pytest.raises(InUse, match=f"volume {W} is to be released, but node2 has it open"):
+        place.node().release(W)
+    place.node("node2").close(W)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    words = ["/usr/bin/python3", "-c", hold, str(place.place.disk("volumes", W))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holding:
+        assert holding.stdout is not None
+        holding.stdout.readline()
+        with pytest.raises(InUse, match="is held by python3"):
+            place.node().release(W)
+        holding.communicate(b"\n", timeout=60)
+    assert place.node().facts(W).uuid == ONE
+    with pytest.raises(Died):
+        place.node(trace=dying_at("release record")).release(W)
+    assert place.node().facts(W).uuid == ONE
+    with pytest.raises(NotFound):
+        place.node().release(X)
+
+
+def test_a_volumes_cluster_can_be_written_down_anew(place: Site) -> None:
+    place.node().set_cluster(V, "two.example.org")
+    assert place.node().facts(V).cluster == "two.example.org"

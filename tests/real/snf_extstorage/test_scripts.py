@@ -293,3 +293,11 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
         assert (left in list(site.node().volumes())) is there, (words, done.stdout, done.stderr)
     done = subprocess.run(python, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+    release = [*python[:-1], "volume", "release", known]
+    done = subprocess.run(release, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1].endswith("it is a disk of web1")) == (2, True), done.stderr
+    answer("gnt-instance", "web2|node1|plain|-\n")
+    done = subprocess.run(release, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert site.node().facts(VolumeName(known)).uuid is None

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from snf_extstorage.placement import Placement, load_placement, parse_placement, plan_disks
+from snf_extstorage.placement import Placement, load_disks, load_placement, parse_placement, plan_disks
 from snf_extstorage.volume import VolumeFacts
 
 from synnefo_light.errors import ProtocolError, UserError
@@ -97,3 +97,14 @@ def test_a_node_without_the_configuration_or_an_instance_that_is_not_in_it_has_n
 def test_a_configuration_of_another_shape_is_refused(raw: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse_placement(raw, "web1")
+
+
+def test_all_disks_of_the_configuration_are_known_also_those_that_no_instance_has(tmp_path: Path) -> None:
+    file = tmp_path / "config.data"
+    assert load_disks(file=file) == frozenset()
+    file.write_text(json.dumps(CONFIG | {"disks": {"u-c": {}, "u-z": {}}}))
+    assert load_disks(file=file) == {"u-c", "u-z"}
+    for raw in (json.dumps(CONFIG), '{"disks": []}', "{"):
+        file.write_text(raw)
+        with pytest.raises(ProtocolError, match=r"config\.data does not say which disks there are"):
+            load_disks(file=file)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from snf_extstorage.rados import kept
 from snf_extstorage.rados.engine import RadosVolumes
-from snf_extstorage.volume import Exists, NotFound
+from snf_extstorage.volume import Exists, InUse, NotFound
 
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 
@@ -35,6 +36,7 @@ class Pool:
     def __init__(self) -> None:
         self.lines: dict[tuple[str, str], str] = {}
         self.there = {V: "the bytes of golden"}
+        self.using: list[Any] = []
 
     def read_entry(self, name: str, key: str) -> str:
         return self.lines.get((name, key), "")
@@ -56,7 +58,7 @@ class Pool:
 
     def clients(self, name: VolumeName, *, holding: bool) -> list[Any]:
         assert not holding
-        return []
+        return self.using
 
     @contextlib.contextmanager
     def opened(self, name: VolumeName, *, read_only: bool = True) -> Iterator[Any]:
@@ -156,3 +158,47 @@ def test_another_image_of_the_old_name_is_not_touched(pool: Pool) -> None:
         node(pool).remove(W)
     assert pool.there == {W: "the bytes of golden", V: "another"}
     assert list(node(pool).volumes()) == [W]
+
+
+def test_what_was_used_is_released_once_nobody_has_it_open_and_adopted_by_another(pool: Pool) -> None:
+    adopt(node(pool))
+    for _ in range(2):
+        node(pool).open(W, exclusive=True)
+    node(pool).close(W)
+    with pytest.raises(UserError, match=f"Ganeti made it for its disk {ONE}"):
+        node(pool).adopt(W, X, uuid=TWO, size=SIZE)
+    pool.using = [SimpleNamespace(address="10.0.0.9:0/1")]
+    with pytest.raises(InUse, match=r"10\.0\.0\.9:0/1 has it open"):
+        node(pool).release(W)
+    pool.using = []
+    images: Any = pool
+    RadosVolumes(images, node="node2", patience_s=0).open(W, exclusive=True)
+    with pytest.raises(InUse, match="node2 has it open"):
+        node(pool).release(W)
+    RadosVolumes(images, node="node2", patience_s=0).close(W)
+    for _ in range(2):
+        node(pool).release(W)
+        record = node(pool)._kept.volume(W)
+        assert (record.uuid, record.cluster, record.info, record.formerly) == (None, "", "", "")
+    node(pool).adopt(W, X, uuid=TWO, size=SIZE)
+    assert pool.there == {X: "the bytes of golden"}
+
+
+def test_who_opens_it_meanwhile_is_not_forgotten(pool: Pool) -> None:
+    images: Any = pool
+
+    def other(step: str) -> None:
+        if step == "release record":
+            RadosVolumes(images, node="node2", patience_s=0).open(W, exclusive=True)
+
+    adopt(node(pool))
+    with pytest.raises(InUse, match="opened or closed by another node at the same time"):
+        RadosVolumes(images, node="node1", patience_s=0, trace=other).release(W)
+    assert node(pool)._kept.volume(W).uuid == ONE
+
+
+def test_a_volumes_cluster_can_be_written_down_anew(pool: Pool) -> None:
+    adopt(node(pool))
+    assert node(pool)._kept.volume(W).cluster == "one.example.org"
+    node(pool).set_cluster(W, "two.example.org")
+    assert (node(pool)._kept.volume(W).cluster, node(pool)._kept.volume(W).uuid) == ("two.example.org", ONE)

@@ -6,11 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 from snf_extstorage.commands import reconcile
-from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks, parse_unfinished
+from snf_extstorage.reconciliation import (
+    GanetiDisk,
+    compare,
+    parse_disks,
+    parse_unfinished,
+    plan_rename,
+    refuse_releasing,
+)
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import VolumeFacts
 
-from synnefo_light.errors import ProtocolError
+from synnefo_light.errors import ProtocolError, UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 
@@ -146,7 +153,56 @@ def test_what_is_left_in_another_pool_is_told_and_removed_there(monkeypatch: pyt
     monkeypatch.setattr(f"{where}.open_elsewhere", lambda _: SimpleNamespace(volumes=lambda: [there]))
     monkeypatch.setattr(f"{where}._list", lambda command, columns: "")
     monkeypatch.setattr(f"{where}.cluster_name", lambda: OURS)
+    monkeypatch.setattr(f"{where}.load_disks", frozenset)
     told: list[str] = []
-    assert reconcile.run(Settings(), Namespace(remove=True, fence=False), told.append) == 1
+    assert reconcile.run(Settings(), Namespace(remove=True, fence=False, rename=None), told.append) == 1
     assert [line for line in told if line.endswith(": removed")] == ["a.ext.disk0: removed", "b.ext.disk0: removed"]
     assert (here.there, there.there) == ({}, {})
+
+
+def test_a_detached_disks_volume_is_nobodys_to_remove() -> None:
+    """Ganeti lists the disks of instances, and a detached one is of none: only its configuration has it."""
+    (one,) = compare([volume(uuid=TWO)], {}, cluster=OURS, detached={TWO})
+    assert (one.removable, "detached" in one.why) == (False, True)
+    (one,) = compare([volume(uuid=TWO)], {}, cluster=OURS)
+    assert one.removable
+
+
+def test_a_volume_of_the_clusters_old_name_is_told_and_taken_over() -> None:
+    volumes = [volume(cluster="old"), volume("b", TWO, cluster="old"), volume("c", None, cluster="old"), volume("d")]
+    told = {one.volume: one for one in compare(volumes, DISKS, cluster=OURS)}
+    assert "reconcile --rename old" in told[volumes[0].name].why
+    assert [name for name, one in told.items() if one.removable] == []
+    assert plan_rename(volumes, DISKS, old="old", cluster=OURS) == (volumes[0].name,)
+    assert plan_rename(volumes, DISKS, old="other", cluster=OURS) == ()
+    for old, cluster in ((OURS, OURS), ("old", "")):
+        with pytest.raises(UserError, match="is to be the name that this cluster had, but it is called"):
+            plan_rename(volumes, DISKS, old=old, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "detached", "sentence"),
+    [
+        (volume(), "", set(), "it is a disk of web1"),
+        (volume(), OURS, set(), "it is a disk of web1"),
+        (volume(uuid=TWO), "", {TWO}, "which was detached"),
+        (volume(uuid=TWO, cluster="two"), "", set(), "cannot speak for; call this there, or, .* give --of two"),
+        (volume(uuid=TWO, cluster="two"), "three", set(), "cannot speak for"),
+        (volume(uuid=TWO, cluster="two"), "two", {TWO}, "which was detached"),
+    ],
+)
+def test_what_ganeti_has_or_another_may_have_is_not_released(
+    found: VolumeFacts, of: str, detached: set[str], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        refuse_releasing(found, DISKS, cluster=OURS, of=of, detached=detached)
+
+
+def test_what_no_disk_has_is_released() -> None:
+    for found, of in (
+        (volume(uuid=TWO), ""),
+        (volume(uuid=TWO, cluster=""), ""),
+        (volume(uuid=TWO, cluster="two"), "two"),
+    ):
+        refuse_releasing(found, DISKS, cluster=OURS, of=of, detached=set())
+    assert found.cluster == "two"
