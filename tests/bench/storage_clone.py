@@ -13,6 +13,7 @@ from snf_extstorage.catalog import Catalog
 from snf_extstorage.volume import FromBase, Volumes
 
 from synnefo_light.ceph import load
+from synnefo_light.files import sync_folder
 from synnefo_light.reflink import clone_file
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.maps import open_map
@@ -74,12 +75,13 @@ def measure_directory(site: DirectorySite, sizes: Sizes) -> dict[str, object]:
 
 
 def _plain_clone(source: Path, target: Path) -> float:
-    """What `cp --reflink` and a `sync` of the new file would take."""
+    """What `cp --reflink` and a `sync` of the new file and of its folder would take: no less makes it durable."""
 
     def act() -> None:
         with open(source, "rb") as old, open(target, "xb") as new:
             clone_file(old.fileno(), new.fileno())
             os.fsync(new.fileno())
+        sync_folder(target.parent)
 
     spent = timed(act)
     target.unlink()

@@ -26,18 +26,19 @@ class Load:
     block: int = 4096
     flush: bool = False  # after each write
     once: bool = False  # every block, in any order, and then no more
+    steady: bool = False  # it leaves the disk as it was, so it may be done again
 
 
 #: In this order: reads of what a clone shares, first writes into it, and then it is used as a guest uses its disk.
 LOADS: Final = (
-    Load(name="read_qd1", pattern="randread", depth=1),
-    Load(name="read_qd32", pattern="randread", depth=32),
+    Load(name="read_qd1", pattern="randread", depth=1, steady=True),
+    Load(name="read_qd32", pattern="randread", depth=32, steady=True),
     Load(name="seqread", pattern="read", depth=4, block=1 << 20),
     Load(name="first_qd32", pattern="randwrite", depth=32),
     Load(name="overwrite", pattern="randwrite", depth=32, block=64 << 10, once=True),
-    Load(name="write_qd1", pattern="randwrite", depth=1),
-    Load(name="flush_qd1", pattern="randwrite", depth=1, flush=True),
-    Load(name="write_qd32", pattern="randwrite", depth=32),
+    Load(name="write_qd1", pattern="randwrite", depth=1, steady=True),
+    Load(name="flush_qd1", pattern="randwrite", depth=1, flush=True, steady=True),
+    Load(name="write_qd32", pattern="randwrite", depth=32, steady=True),
     Load(name="seqwrite", pattern="write", depth=4, block=1 << 20),
 )
 

@@ -33,6 +33,12 @@ AGED: Final = 512
 #: After a snapshot, for what it left to do, and as long again without one.
 REST_S: Final = 0.05
 LEAST_S: Final = 20.0
+#: Of one snapshot and its rests; the writer may go on for nothing, and must not end before.
+EACH_S: Final = 0.8
+
+
+#: Steps of the engine.
+BEFORE, AFTER = "snapshot disk", "snapshot record"
 
 
 @dataclass
@@ -42,6 +48,14 @@ class Windows:
     snapshots: list[tuple[float, float]] = field(default_factory=list)
     alone: list[tuple[float, float]] = field(default_factory=list)
     extents: list[int] = field(default_factory=list)
+    steps: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, step: str) -> None:
+        self.steps.setdefault(step, []).append(time.monotonic())
+
+    def cuts(self) -> list[float]:
+        """Seconds of each clone alone, in which nobody can write."""
+        return [end - start for start, end in zip(self.steps[BEFORE], self.steps[AFTER], strict=True)]
 
 
 def measure_pause(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[str, object]:
@@ -53,8 +67,7 @@ def measure_pause(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[str, 
         site.volumes.open(name, exclusive=True)
         touch(target, count=AGED, stride=sizes.disk // AGED, depth=1)
         prefix = site.scratch / "writer"
-        # Twice what the windows ought to take; the writer may go on for nothing, and must not end before.
-        seconds = max(LEAST_S, sizes.snapshots * 4 * REST_S * 2)
+        seconds = max(LEAST_S, sizes.snapshots * EACH_S)
         words = plan_latency_log(target, WRITER, size=BUSY, seconds=seconds, prefix=prefix)
         with ThreadPoolExecutor(1) as threads:
             writer = threads.submit(run, words, timeout_s=seconds + 60)
@@ -71,6 +84,8 @@ def measure_pause(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[str, 
     return {
         "snapshot_pause_ms_p50": ms(percentile(paused, 50)),
         "snapshot_pause_ms_p99": ms(percentile(paused, 99)),
+        "snapshot_cut_ms_p50": ms(percentile(windows.cuts(), 50)),
+        "snapshot_cut_ms_p99": ms(percentile(windows.cuts(), 99)),
         "snapshot_none_ms_p50": ms(percentile(alone, 50)),
         "snapshot_none_ms_p99": ms(percentile(alone, 99)),
         "snapshot_call_ms_p50": ms(percentile([end - start for start, end in windows.snapshots], 50)),
@@ -84,12 +99,13 @@ def measure_pause(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[str, 
 def _take_snapshots(site: DirectorySite, name: VolumeName, writer: Future[Completed], *, count: int) -> Windows:
     """So many, as long as the writer writes."""
     found = Windows()
+    volumes = site.seen_by(found.note)
     time.sleep(1)
     while len(found.snapshots) < count and not writer.done():
         found.extents.append(site.volumes.facts(name).extents or 0)
         snapshot = SnapshotName(f"s-{uuid4().hex}")
         began = time.time()
-        site.volumes.snapshot({name: snapshot})
+        volumes.snapshot({name: snapshot})
         ended = time.time()
         found.snapshots.append((began, ended))
         time.sleep(REST_S)

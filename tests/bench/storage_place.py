@@ -16,6 +16,7 @@ from snf_extstorage.directory.engine import DirectoryVolumes
 from snf_extstorage.directory.place import init_place
 from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Images
+from snf_extstorage.volume import Trace
 from snf_lab.bench_storage import clear
 from snf_lab.ceph import CLIENT, POOLS, Ceph, Objectstore, Shape, free_ports, new_fsid
 from snf_lab.state import TREE
@@ -48,6 +49,10 @@ class DirectorySite:
     config: Path
     volumes: DirectoryVolumes
     catalog: Catalog
+
+    def seen_by(self, trace: Trace) -> DirectoryVolumes:
+        """The same volumes, whose steps are told."""
+        return DirectoryVolumes(self.volumes.place, node=NODE, hints=self.config.parent / "loops", trace=trace)
 
     def script(self, name: str, volume: str, **more: str) -> tuple[list[str], dict[str, str]]:
         """Words and environment of a script of the provider `archipelago`, as Ganeti calls it."""

@@ -22,6 +22,10 @@ from tests.bench.storage_sizes import Sizes
 #: For a path and a load, a rate a round.
 Rates = dict[tuple[str, str], list[Rate]]
 FLAT, FLAT_LOOP, OURS, OURS_FILE, NBDKIT = "raw_file", "raw_loop", "dir", "dir_file", "nbdkit"
+#: The same device once more: what its ratio is not 1 by is the machine's.
+AGAIN: Final = "raw_loop_again"
+#: What no goal is compared with has one turn.
+ASIDE: Final = (FLAT, OURS_FILE)
 RBD, OURS_RADOS = "rbd", "rados"
 SMALL: Final = ("read_qd1", "write_qd1", "read_qd32", "write_qd32")
 #: What is written over once is written in tens of MB/s there.
@@ -40,15 +44,19 @@ def measure_directory(site: DirectorySite, image: MapId, sizes: Sizes) -> dict[s
         loop = opened.enter_context(_loop(str(flat[1])))
         for _ in range(sizes.rounds):
             with _clones(site, image, sizes) as ours:
-                _round([Target.of_file(FLAT, flat[0]), Target.of_file(FLAT_LOOP, loop), *ours], rates, sizes)
+                flats = [Target.of_file(FLAT, flat[0]), *(Target.of_file(name, loop) for name in (FLAT_LOOP, AGAIN))]
+                _round([*flats, *ours], rates, sizes)
     for path in flat:
         path.unlink()
     figures = flat_rates(rates) | ratios(rates, OURS, FLAT_LOOP, ["first_qd32"], name="dir_first_writes_ratio")
     for depth in ("qd1", "qd32"):
-        figures |= ratios(rates, OURS, FLAT_LOOP, [f"read_{depth}", f"write_{depth}"], name=f"dir_ratio_{depth}")
+        loads = [f"read_{depth}", f"write_{depth}"]
+        figures |= ratios(rates, OURS, FLAT_LOOP, loads, name=f"dir_ratio_{depth}")
+        figures |= ratios(rates, AGAIN, FLAT_LOOP, loads, name=f"noise_ratio_{depth}")
     return (
         figures
         | ratios(rates, OURS, NBDKIT, NOT_CACHED, name="nbdkit_ratio")
+        | ratios(rates, AGAIN, FLAT_LOOP, NOT_CACHED, name="noise_ratio_flushed")
         | ratios(rates, OURS, FLAT_LOOP, ["seqread", "seqwrite"], name="dir_ratio_seq")
     )
 
@@ -70,10 +78,15 @@ def measure_rados(site: RadosSite, image: MapId, sizes: Sizes) -> dict[str, obje
 
 
 def _round(targets: Sequence[Target], into: Rates, sizes: Sizes, *, size: int = 0) -> None:
+    """A disk and its other users are faster and slower by whole seconds: who is first in a turn is last in the next."""
     for one in LOADS:
-        for target in targets:
-            rate = measure(target, one, size=size or sizes.disk, seconds=sizes.seconds)
-            into.setdefault((target.name, one.name), []).append(rate)
+        turns = sizes.turns if one.steady else 1
+        for turn in range(turns):
+            for target in targets[:: -1 if turn % 2 else 1]:
+                if turn and target.name in ASIDE:
+                    continue
+                rate = measure(target, one, size=size or sizes.disk, seconds=sizes.seconds / turns)
+                into.setdefault((target.name, one.name), []).append(rate)
 
 
 @contextlib.contextmanager
@@ -125,10 +138,13 @@ def flat_rates(rates: Mapping[tuple[str, str], Sequence[Rate]]) -> dict[str, obj
 def ratios(
     rates: Mapping[tuple[str, str], Sequence[Rate]], ours: str, theirs: str, loads: Sequence[str], *, name: str
 ) -> dict[str, object]:
-    """NAME: the geometric mean of the loads' ratios of medians; NAME_LOAD: each, if there are several."""
+    """NAME: the geometric mean of the loads' ratios; NAME_LOAD: each, if there are several.
+
+    A ratio is the median of those of single turns: what slows the machine down for seconds slows both down.
+    """
     each = {}
     for one in loads:
-        mine, other = (statistics.median(rate.MBps for rate in rates[path, one]) for path in (ours, theirs))
-        each[f"{name}_{one}"] = round(mine / other, 3)
+        turns = zip(rates[ours, one], rates[theirs, one], strict=True)
+        each[f"{name}_{one}"] = round(statistics.median(mine.iops / other.iops for mine, other in turns), 3)
     mean = round(math.prod(each.values()) ** (1 / len(each)), 3)
     return {name: mean, **(each if len(each) > 1 else {})}

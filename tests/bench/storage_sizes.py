@@ -24,7 +24,8 @@ class Sizes:
     clones: int  # a round
     scripts: int  # calls a round
     disk: int  # what fio reads and writes
-    seconds: float  # of one fio
+    seconds: float  # of fio on one path, in all turns of a round
+    turns: int  # of a path in a round
     snapshots: int
     deploys: int  # of each kind; one takes as long as a helper VM
     dedup_clones: int
@@ -39,6 +40,7 @@ class Sizes:
             "clones_a_round": self.clones,
             "fio_disk_MiB": self.disk // MIB,
             "fio_s": self.seconds,
+            "fio_turns": self.turns,
             "deploys": self.deploys,
             "dedup_clones": self.dedup_clones,
         }
@@ -58,7 +60,8 @@ def sizes(rounds: int) -> Sizes:
             clones=20,
             scripts=3,
             disk=GIB // 4,
-            seconds=0.7,
+            seconds=0.6,
+            turns=2,
             snapshots=20,
             deploys=1,
             dedup_clones=4,
@@ -75,6 +78,7 @@ def sizes(rounds: int) -> Sizes:
         scripts=5,
         disk=GIB // 2,
         seconds=1.2,
+        turns=4,
         snapshots=100,
         deploys=2,
         dedup_clones=20,

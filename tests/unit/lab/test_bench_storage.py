@@ -12,6 +12,7 @@ from snf_lab.mounts import Loop
 from synnefo_light.errors import PeerError
 from tests.bench.storage_figures import percentile, plan_verdicts, ratio
 from tests.bench.storage_fio import (
+    LOADS,
     Done,
     Latencies,
     Load,
@@ -21,8 +22,9 @@ from tests.bench.storage_fio import (
     parse_latency_log,
     plan_run,
 )
+from tests.bench.storage_pause import Windows
 from tests.bench.storage_place import BLOCK, plan_runs
-from tests.bench.storage_rates import flat_rates, ratios
+from tests.bench.storage_rates import NOT_CACHED, SMALL, flat_rates, ratios
 from tests.bench.storage_sizes import GIB, sizes
 
 
@@ -141,3 +143,25 @@ def test_one_round_is_a_quick_look_and_the_figures_name_the_sizes() -> None:
     assert quick.full < full.full == 16 * GIB
     assert full.named()["full_GiB"] == 16
     assert full.named()["rounds"] == 3
+
+
+def test_what_slows_a_turn_down_slows_both_down_and_is_not_in_the_ratio() -> None:
+    def rate(value: float) -> Rate:
+        return Rate(iops=value, MBps=value, seconds=1, count=1)
+
+    rates = {("a", "x"): [rate(10), rate(100), rate(20)], ("b", "x"): [rate(20), rate(200), rate(40)]}
+    assert ratios(rates, "a", "b", ["x"], name="r") == {"r": 0.5}
+    rates["a", "x"].append(rate(1))
+    with pytest.raises(ValueError, match="zip"):
+        ratios(rates, "a", "b", ["x"], name="r")
+
+
+def test_only_loads_that_leave_the_disk_as_it_was_have_more_turns() -> None:
+    assert {one.name for one in LOADS if one.steady} == {*SMALL, *NOT_CACHED}
+    assert not any(one.steady and one.once for one in LOADS)
+    assert sizes(1).turns % 2 == sizes(3).turns % 2 == 0
+
+
+def test_the_time_of_a_cut_is_that_between_its_steps() -> None:
+    windows = Windows(steps={"snapshot disk": [1.0, 5.0], "snapshot record": [1.5, 5.25], "snapshot ahead": [0.0]})
+    assert windows.cuts() == [0.5, 0.25]
