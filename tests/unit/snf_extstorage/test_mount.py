@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
+from snf_extstorage.commands import init
 from snf_extstorage.directory import mount
+from snf_extstorage.directory.engine import volumes
 from snf_extstorage.directory.mount import (
     Mount,
     local_locks,
+    logs_in_order,
     parse_mount,
     parse_mount_id,
     require_shared_locks,
 )
+from snf_extstorage.directory.place import init_place
+from snf_extstorage.settings import Settings
 
 from synnefo_light.errors import EnvironmentFault
 
@@ -74,3 +80,36 @@ def test_the_kernel_answers_as_it_is_read_here(tmp_path: Path) -> None:
     require_shared_locks(tmp_path)
     fdinfo = Path("/proc/self/fdinfo/0").read_text()
     assert parse_mount_id(fdinfo) > 0
+
+
+def test_a_mount_with_locks_of_its_own_is_refused_where_volumes_are_opened_and_where_they_would_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_place(tmp_path / "old")
+    settings = Settings(folder=tmp_path / "old", run=tmp_path / "run", node="n")
+    assert list(volumes(settings).volumes()) == []
+    local = Mount(point="/srv", kind="nfs4", options=("rw", "local_lock=all"))
+    monkeypatch.setattr(mount, "mount_of", lambda folder: local)
+    monkeypatch.setattr(init, "require_sharing", lambda folder: None)
+    with pytest.raises(EnvironmentFault, match="local_lock=all: two nodes"):
+        volumes(settings)
+    fresh = Settings(folder=tmp_path / "new", run=tmp_path / "run", node="n")
+    with pytest.raises(EnvironmentFault, match="local_lock=all: two nodes"):
+        init.run(fresh, argparse.Namespace(image=None, size=None, grace=1), print)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "in_order"),
+    [
+        ("xfs", "rw,attr2,inode64,noquota", True),
+        ("xfs", "rw,attr2,logdev=/dev/sdc1,noquota", True),
+        ("xfs", "rw,attr2,rtdev=/dev/sdb1,noquota", False),
+        ("btrfs", "rw,space_cache=v2", False),
+        ("nfs4", NFS.format("none"), False),
+    ],
+)
+def test_one_log_covers_all_on_xfs_without_a_device_of_its_own_for_data(
+    kind: str, options: str, in_order: bool
+) -> None:
+    assert logs_in_order(Mount(point="/", kind=kind, options=tuple(options.split(",")))) is in_order
