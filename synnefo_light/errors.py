@@ -17,7 +17,10 @@ A message is one sentence: what was asked, what is wrong with which value, what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+# What `typing` calls so, without the cost of importing it: hooks load this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXIT_BUG = 70
 

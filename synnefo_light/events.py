@@ -17,24 +17,52 @@ import dataclasses
 import os
 import re
 import socket
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from synnefo_light.errors import EnvironmentFault, ProtocolError
-from synnefo_light.files import write_atomic
+from synnefo_light import spool as _spool
+from synnefo_light.changes import InstanceChange, InstanceEventType, ObjectChange, ObjectEventType
+from synnefo_light.errors import ProtocolError
 from synnefo_light.log import escape, logger
 from synnefo_light.records import RecordError, build, dump_json, load_json, plain
+from synnefo_light.spool import SpoolFull, event_id
 
-SPOOL: Final = Path("/var/spool/synnefo-light/events")
-SPOOL_LIMIT: Final = 100_000  # files; about 400 MB of small files before writers start to say that it is full
+__all__ = [
+    "LIMIT",
+    "SPOOL",
+    "SPOOL_LIMIT",
+    "Cause",
+    "Detail",
+    "Event",
+    "EventType",
+    "ImageDeployed",
+    "ImageDetail",
+    "ImageFailed",
+    "ImageProgressed",
+    "ImageTaskEnded",
+    "ImageWarned",
+    "InstanceResumed",
+    "SpoolFull",
+    "StorageDetail",
+    "StorageLevelChanged",
+    "VolumeSnapshotted",
+    "drop",
+    "event_id",
+    "from_json",
+    "image_event",
+    "pending",
+    "storage_event",
+    "summary",
+    "to_json",
+]
+
+SPOOL: Final = Path(_spool.FOLDER)
+SPOOL_LIMIT: Final = _spool.LIMIT
 _PROGRESS_SHARE: Final = 0.9  # of it is open to reports of progress: they must not crowd out how things ended
-LIMIT: Final = 64 << 10
-_NAMESPACE: Final = uuid.UUID("5f1a2c0e-4f5b-5d0c-9f3e-2f6c7d1b8a90")
+LIMIT: Final = _spool.EVENT_LIMIT
 _NAME = re.compile(r"\d{19,20}-[0-9a-f-]{36}")
 
 EventType = Literal[
@@ -46,6 +74,8 @@ EventType = Literal[
     "volume-snapshotted",
     "instance-resumed",
     "storage-level-changed",
+    InstanceEventType,
+    ObjectEventType,
 ]
 #: How something goes, not how it ended: what the last of the spool's places are not for.
 _PASSING: Final = ("image-progressed", "image-task-ended", "image-warned")
@@ -132,7 +162,7 @@ class StorageLevelChanged:
 
 ImageDetail = ImageProgressed | ImageTaskEnded | ImageWarned | ImageDeployed | ImageFailed
 StorageDetail = VolumeSnapshotted | InstanceResumed | StorageLevelChanged
-Detail = ImageDetail | StorageDetail
+Detail = ImageDetail | StorageDetail | InstanceChange | ObjectChange
 
 _DETAILS: Final[Mapping[str, type[Detail]]] = {
     "image-progressed": ImageProgressed,
@@ -143,6 +173,8 @@ _DETAILS: Final[Mapping[str, type[Detail]]] = {
     "volume-snapshotted": VolumeSnapshotted,
     "instance-resumed": InstanceResumed,
     "storage-level-changed": StorageLevelChanged,
+    **dict.fromkeys(get_args(InstanceEventType), InstanceChange),
+    **dict.fromkeys(get_args(ObjectEventType), ObjectChange),
 }
 
 
@@ -176,10 +208,6 @@ class Event:
             raise ValueError(f"an event {self.type} carries {_DETAILS[self.type].__name__}")
 
 
-class SpoolFull(EnvironmentFault):
-    """The spool holds as many events as it may; nothing was written."""
-
-
 def image_event(type_: EventType, detail: ImageDetail, *, cluster: str = "", now: datetime | None = None) -> Event:
     """An event of a deployment on this node, happening `now` (default: the clock)."""
     return _event(type_, detail, f"/1/instances/{detail.instance}", cluster=cluster, now=now)
@@ -204,11 +232,6 @@ def _event(type_: EventType, detail: Detail, source: str, *, cluster: str, now: 
         source=source,
         detail=detail,
     )
-
-
-def event_id(*parts: str) -> str:
-    """The same parts give the same id (RFC 9562, UUID version 5), so a repeated report is seen to be one."""
-    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(parts)))
 
 
 def to_json(event: Event) -> bytes:
@@ -245,12 +268,8 @@ def drop(event: Event, spool: Path = SPOOL) -> Path:
     """
     passing = event.type in _PASSING
     limit = int(SPOOL_LIMIT * _PROGRESS_SHARE) if passing else SPOOL_LIMIT
-    with os.scandir(spool) as entries:
-        if sum(1 for _ in entries) >= limit:
-            raise SpoolFull(f"{spool} holds {limit} events already; take them or remove the oldest")
-    path = spool / f"{time.time_ns():019d}-{event.id}"
-    write_atomic(path, to_json(event) + b"\n", mode=0o640, durable=not passing)
-    return path
+    content = to_json(event) + b"\n"
+    return Path(_spool.put(content, event.id, folder=os.fspath(spool), durable=not passing, limit=limit))
 
 
 def pending(spool: Path = SPOOL) -> list[Path]:

@@ -10,14 +10,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from synnefo_light.atomic import TEMPORARY, replace_file, sync_folder
 from synnefo_light.errors import EnvironmentFault
 
-TEMPORARY = ".tmp-"
+__all__ = [
+    "TEMPORARY",
+    "is_same_file",
+    "locked",
+    "read_bounded",
+    "sweep_temporary",
+    "sync_file",
+    "sync_folder",
+    "write_atomic",
+]
 
 
 def write_atomic(
@@ -27,38 +36,12 @@ def write_atomic(
 
     Without `durable` nothing waits for the disk: a power cut may undo it, or leave the file empty.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            if owner is not None:
-                os.fchown(file.fileno(), *owner)
-            os.fchmod(file.fileno(), mode)
-            if durable:
-                os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if durable:
-        sync_folder(path.parent)
+    replace_file(os.fspath(path), content, mode=mode, owner=owner, durable=durable)
 
 
 def sync_file(path: Path) -> None:
     """Make what a file holds durable, whoever wrote it."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in `folder` durable (fsync(2): the file's own fsync does not cover its name)."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -26,6 +26,7 @@ ALLOWED = {
         TREE / "extstorage" / "snf_extstorage",
         {"snf_extstorage", "synnefo_light", "rados", "rbd"},
     ),
+    "snf_hooks": (TREE / "hooks" / "snf_hooks", {"snf_hooks", "synnefo_light"}),
     "snf_lab": (TREE / "tests" / "lab" / "snf_lab", {"snf_lab", "synnefo_light"}),
 }
 

@@ -119,7 +119,7 @@ def lint_commands(venv: Path) -> tuple[tuple[str, list[str]], ...]:
         if path.name != "lab" and (path.suffix == ".py" or any(path.rglob("*.py")))
     )
     packages = ("extstorage/snf_extstorage", "snf-image-host/snf_image_host", "snf-image-helper/snf_image_helper")
-    rooms = ["synnefo_light", *packages, "tests/lab/snf_lab"]
+    rooms = ["synnefo_light", "hooks/snf_hooks", *packages, "tests/lab/snf_lab"]
     return (
         ("ruff", [str(venv / "bin" / "ruff"), "check", "--no-cache", "."]),
         ("ruff format", [str(venv / "bin" / "ruff"), "format", "--no-cache", "--check", "."]),
