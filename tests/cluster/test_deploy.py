@@ -40,7 +40,9 @@ def test_a_deployed_disk_holds_what_was_asked_for(cluster: Cluster, name: str, i
 def test_the_deployment_is_told_as_events_and_in_watch(cluster: Cluster, name: str, image: str) -> None:
     added = cluster.add(name, img_id=image)
     assert added.ok, added.output
-    mine = [e for e in cluster.events() if e["source"] == f"/1/instances/{name}"]
+    mine = [
+        e for e in cluster.events() if e["source"] == f"/1/instances/{name}" and str(e["type"]).startswith("image-")
+    ]
     assert mine[-1]["type"] == "image-deployed"
     assert {"image-progressed"} <= {str(e["type"]) for e in mine}
     watched = cluster.gnt(f"snf-image watch {name}").text
