@@ -62,7 +62,7 @@ def run(folder: Path, trouble: str) -> Outcome:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(folder / "log"))
         hook = ["sh", "-c", '"$@" && { ls -A "$2/" || true; } 2>/dev/null', "sh"]
-        words = [
+        words: list[str | Path] = [
             "unshare",
             "--mount",
             "sh",
