@@ -47,6 +47,10 @@ class Hook:
         self.cluster = clean(self.before.get("CLUSTER", ""))
         self.master = clean(self.before.get("MASTER", ""))
         self.data = self.before.get("DATA_DIR", "")
+        if self.operation.startswith("master-ip-") and not self.master:
+            # RunLocalHooks of Ganeti's backend.py (3.0, 3.1) gives names one place off: the cluster's as the type of
+            # the object, the master's as the cluster.
+            self.cluster, self.master = clean(self.before.get("OBJECT_TYPE", "")), self.cluster
 
 
 def name(variables: Variables, key: str) -> str:

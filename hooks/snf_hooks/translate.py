@@ -115,7 +115,8 @@ def _result(hook: Hook, after: View) -> View:
 def _object(hook: Hook) -> tuple[View, str, View]:
     about = OPERATIONS[hook.operation][0]
     given = {**hook.before, **hook.after}
-    told, known = views.properties(given, about), _name(about, given)
+    told = views.properties(given, about)
+    known = hook.cluster if about == "cluster" and hook.cluster else _name(about, given)
     before: View | None = None
     after: View | None = told
     verb = hook.operation.rpartition("-")[2]
@@ -147,7 +148,7 @@ def _object(hook: Hook) -> tuple[View, str, View]:
 def _name(about: str, given: Variables) -> str | None:
     """What the thing is called; Ganeti does not say which network is connected."""
     keys = {"network": ("NETWORK_NAME",), "node": ("NODE_NAME", "OP_TARGET"), "group": ("GROUP_NAME",)}
-    for key in keys.get(about, ("CLUSTER", "OP_TARGET")):
+    for key in keys.get(about, ("OP_TARGET",)):
         if given.get(key):
             return clean(given[key])
     return None

@@ -21,7 +21,8 @@ def told(cluster: Cluster, name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def diskless(cluster: Cluster, name: str) -> str:
-    words = "-t diskless -o snf-image+default --no-install --no-start --no-name-check --no-ip-check -B memory=128m"
+    words = "-t diskless -o snf-image+default -O img_id=x,img_format=diskdump -B memory=128m"
+    words += " --no-install --no-start --no-name-check --no-ip-check"
     cluster.gnt(f"gnt-instance add {words} -n {cluster.node.name} --net 0:name=front {name}")
     return name
 

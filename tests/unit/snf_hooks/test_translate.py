@@ -237,6 +237,17 @@ def test_what_does_not_run_on_the_master_is_told_where_it_runs() -> None:
     assert tells(hook, node="node2", nodes=["node1.example.org", "node2.example.org"])
 
 
+def test_the_master_address_says_which_cluster_it_is_of_although_ganeti_mixes_the_names_up() -> None:
+    given = environment(
+        "master-ip-turnup", "post", {"MASTER_IP": "10.0.0.1"}, CLUSTER="node1", OBJECT_TYPE="cluster.example.org"
+    )
+    del given["GANETI_MASTER"]
+    found = event(given)
+    assert (found.cluster, found.source) == ("cluster.example.org", "/1/cluster")
+    assert isinstance(found.detail, ObjectChange) and found.detail.after == {"master_ip": "10.0.0.1"}
+    assert found.detail.name == "cluster.example.org"
+
+
 BAD: list[dict[str, Any]] = [
     {"INSTANCE_NAME": "../../etc/passwd"},
     {"INSTANCE_NAME": ""},
