@@ -92,8 +92,8 @@ def test_each_option_of_a_command_is_on_the_page(command: Command) -> None:
 
 @pytest.mark.parametrize("type_", events._DETAILS)
 def test_each_event_type_is_described_with_its_details(type_: str) -> None:
-    _, _, text = section(EVENTS, "TYPES").partition(f"**{type_}**\n:")
-    paragraph = text.partition("\n\n")[0]
+    terms = (text.partition("\n:") for text in section(EVENTS, "TYPES").split("\n\n"))
+    (paragraph,) = (described for names, _, described in terms if f"**{type_}**" in names and described)
     for field in dataclasses.fields(events._DETAILS[type_]):
         assert f"**{field.name}**" in paragraph, field.name
 
