@@ -17,26 +17,21 @@ from pathlib import Path
 
 from synnefo_light.errors import EnvironmentFault, UserError
 from synnefo_light.files import TEMPORARY, sync_folder
-from synnefo_light.store import blocks
+from synnefo_light.store import copying
 from synnefo_light.store.identity import BLOCK_SIZE
 from synnefo_light.store.maps import Map
-from synnefo_light.store.store import Store
 
 
-def data(store: Store, content: Map) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of what is not zeros, ascending. Raises Absent and Corrupt naming the block."""
-    for index, block in content.blocks():
-        yield index * BLOCK_SIZE, blocks.get(store, block)[: content.length_of(index)]
-
-
-def write_ranges(store: Store, content: Map, write: Callable[[bytes], object]) -> None:
-    for offset, found in data(store, content):
-        write(b"%d %d\n" % (offset, len(found)))
+def write_ranges(content: Map, write: Callable[[bytes], object]) -> None:
+    """Raises Absent and Corrupt naming the block."""
+    for index, _ in content.blocks():
+        found = content.content(index)
+        write(b"%d %d\n" % (index * BLOCK_SIZE, len(found)))
         write(found)
     write(b"%d 0\n" % content.size)
 
 
-def write_file(store: Store, content: Map, path: Path) -> None:
+def write_file(content: Map, path: Path) -> None:
     """A new file, durable. Raises UserError when there is one, EnvironmentFault when it cannot be written."""
     taken = f"the image is to become {path}, but that is there already; choose another name, or remove it"
     if os.path.lexists(path):
@@ -44,9 +39,7 @@ def write_file(store: Store, content: Map, path: Path) -> None:
     temporary = path.with_name(f"{TEMPORARY}{path.name[:100]}-{secrets.token_hex(4)}")
     try:
         with _new(temporary) as fd:
-            os.ftruncate(fd, content.size)
-            for offset, found in data(store, content):
-                _write(fd, found, offset)
+            copying.write_file(content, fd)
             os.fsync(fd)
             os.link(temporary, path)
         sync_folder(path.parent)
@@ -66,10 +59,3 @@ def _new(path: Path) -> Iterator[int]:
         os.close(fd)
         with contextlib.suppress(OSError):
             os.unlink(path)
-
-
-def _write(fd: int, found: bytes, offset: int) -> None:
-    rest = memoryview(found)
-    while rest:
-        count = os.pwrite(fd, rest, offset)
-        rest, offset = rest[count:], offset + count

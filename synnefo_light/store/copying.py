@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from synnefo_light.errors import UserError
 from synnefo_light.store.commit import Commit
@@ -42,11 +42,20 @@ def take_stream(commit: Commit, source: Readable, size: int) -> None:
         commit.put(index, b"".join(parts))
 
 
-def write_file(opened: Map, fd: int) -> None:
-    """Make an empty file the content of a map; holes stay holes. Not synced."""
+def write_file(
+    opened: Map, fd: int, *, whole_blocks: bool = False, require: Callable[[int], None] = lambda _: None
+) -> None:
+    """Make an empty file the content of a map; holes stay holes. Not synced.
+
+    The NULs at the end of a block are a hole as well, or are written with `whole_blocks`: then neighbours lie on the
+    disk in one stretch. `require` is called before each block with the bytes that are left to be written at most.
+    """
+    left = sum(opened.length_of(index) for index, _ in opened.blocks())
     os.ftruncate(fd, opened.size)
     for index, _ in opened.blocks():
-        rest = memoryview(opened.read(index))
+        require(left)
+        left -= opened.length_of(index)
+        rest = memoryview(opened.read(index) if whole_blocks else opened.content(index))
         offset = index * BLOCK_SIZE
         while rest:
             written = os.pwrite(fd, rest, offset)

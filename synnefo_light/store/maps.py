@@ -49,11 +49,14 @@ class Map:
                 if entry != HOLE and index >= start:
                     yield index, BlockId(entry)
 
+    def content(self, index: int) -> bytes:
+        """The bytes of a block, verified, without the NULs at their end. Raises Absent and Corrupt naming the block."""
+        block = self.block(index)
+        return b"" if block is None else blocks.get(self._store, block)[: self.length_of(index)]
+
     def read(self, index: int) -> bytes:
         """The bytes of a block, verified, with the NULs that belong to it."""
-        block = self.block(index)
-        content = b"" if block is None else blocks.get(self._store, block)
-        return content.ljust(self.length_of(index), b"\0")[: self.length_of(index)]
+        return self.content(index).ljust(self.length_of(index), b"\0")
 
     def page(self, number: int) -> tuple[bytes, ...]:
         """The raw entries of a page up to its last block; empty for a page of holes."""

@@ -140,10 +140,10 @@ def _export(catalog: Catalog, text: str, path: Path, *, ranges: bool, out: Out) 
         if found.entry.map not in (None, content.id):
             raise Conflict(f"{name} was replaced while it was being exported; ask again")
         if ranges:
-            exporting.write_ranges(store, content, sys.stdout.buffer.write)
+            exporting.write_ranges(content, sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
             return
-        exporting.write_file(store, content, path)
+        exporting.write_file(content, path)
     out(f"{path} is {name}, map {content.id}, {human(content.size)}")
 
 

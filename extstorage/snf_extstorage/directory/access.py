@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from snf_extstorage.directory import sharing
+from snf_extstorage.directory.handles import reading
 from snf_extstorage.directory.holding import callers, is_locked, processes_with
 from snf_extstorage.directory.kept import held, load, save
 from snf_extstorage.directory.loops import Loop, Loops, forget_pages, let_write, update_size
@@ -62,7 +63,7 @@ class Access:
     def attach(self, name: str) -> Attachment:
         load(self._place, name)  # what is damaged or was never whole is not attached
         path = self._place.disk("volumes", name)
-        with self._loops.gate(name), _opened(path, name) as fd:
+        with self._loops.gate(name), reading(path, f"volume {name}", how=os.O_RDWR) as fd:
             loop = self._loops.find(name, os.fstat(fd))
             if loop is None:
                 self._clear_stale(name)
@@ -124,7 +125,7 @@ class Access:
         """The file, then the record (commit point), then the device. A file longer than its record is grown again."""
         with held(self._place, name) as record:
             refuse_shrinking(name, record.size, new)
-            with _opened(self._place.disk("volumes", name), name) as fd:
+            with reading(self._place.disk("volumes", name), f"volume {name}", how=os.O_RDWR) as fd:
                 if os.fstat(fd).st_size < new:
                     self._trace("grow file")
                     os.ftruncate(fd, new)
@@ -202,7 +203,7 @@ class Access:
             if not self._loops.detach(name, loop):
                 who = processes_with(os.stat(loop.path)) or ["the kernel"]
                 raise InUse(f"volume {name} is held by {', '.join(who)} through {loop.path}; stop that first")
-        with _opened(self._place.disk("volumes", name), name) as fd:
+        with reading(self._place.disk("volumes", name), f"volume {name}", how=os.O_RDWR) as fd:
             # The lock may be another node's, where the instance has gone; so it only says that looking is worth it.
             if is_locked(fd) and (found := processes_with(os.fstat(fd))):
                 raise InUse(f"volume {name} is held by {', '.join(found)}; stop that first")
@@ -212,7 +213,7 @@ class Access:
         path = self._place.disk("volumes", name)
         clone = path.with_name(f"{TEMPORARY}disk")
         self._trace("open fence-clone")
-        with _opened(path, name) as source:
+        with reading(path, f"volume {name}", how=os.O_RDWR) as source:
             target = self._place.roomy(lambda: self._clone(source, clone))
             try:
                 os.fsync(target)
@@ -278,15 +279,3 @@ def _half_done(name: str) -> Iterator[None]:
         raise HalfDone(
             f"volume {name} became an image again in part only ({e}), so it holds no system; do it again"
         ) from e
-
-
-@contextlib.contextmanager
-def _opened(path: Path, name: str) -> Iterator[int]:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"there is no volume {name}: {path} is missing") from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -21,7 +21,7 @@ from snf_extstorage.volume import Extent, NoSpace
 from synnefo_light.log import logger
 from synnefo_light.reflink import CANNOT_SHARE, clone_file, clone_range
 from synnefo_light.store.commit import Commit
-from synnefo_light.store.copying import data_blocks
+from synnefo_light.store.copying import data_blocks, write_file
 from synnefo_light.store.dirty import DirtyBlocks
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, is_hole
 from synnefo_light.store.maps import Map
@@ -35,13 +35,8 @@ LOOK_LIMIT: Final = 256 * MIB
 
 def compose(content: Map, path: Path, *, require_space: Callable[[int], None]) -> None:
     """A new file with the bytes of a map, durable, holes left out. Raises OSError, NoSpace, Corrupt."""
-    left = sum(1 for _ in content.blocks())
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
-        os.ftruncate(fd, content.size)
-        for index, _ in content.blocks():
-            require_space(left * BLOCK_SIZE)
-            _write(fd, content.read(index), index * BLOCK_SIZE)
-            left -= 1
+        write_file(content, fd, whole_blocks=True, require=require_space)
         os.fsync(fd)
 
 

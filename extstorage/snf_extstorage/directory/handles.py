@@ -21,10 +21,10 @@ def new_file(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def reading(path: Path, name: str) -> Iterator[int]:
-    """Raises NotFound, naming what it is the file of."""
+def reading(path: Path, name: str, *, how: int = os.O_RDONLY) -> Iterator[int]:
+    """Raises NotFound, naming what it is the file of. `how`: O_RDWR for writing too."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, how | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"there is no {name}: {path} is missing") from None
     try:

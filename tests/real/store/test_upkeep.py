@@ -278,11 +278,13 @@ def test_a_sparse_file_goes_in_and_comes_out(store: Store, tmp_path: Path) -> No
             copying.take_file(commit, file.fileno(), size)
             map_id = commit.finish()
             names.publish(store, "file", entry(map_id, size), under=commit.held)
-    target = tmp_path / "target"
-    with open(target, "wb") as file:
-        copying.write_file(maps.open_map(store, map_id), file.fileno())
-    assert target.read_bytes() == source.read_bytes()
-    assert target.stat().st_blocks * 512 < 5 * BLOCK_SIZE
+    for whole, most in ((True, 5 * BLOCK_SIZE), (False, 5 * 8192)):
+        target, left = tmp_path / f"target-{whole}", list[int]()
+        with open(target, "wb") as file:
+            copying.write_file(maps.open_map(store, map_id), file.fileno(), whole_blocks=whole, require=left.append)
+        assert target.read_bytes() == source.read_bytes()
+        assert target.stat().st_blocks * 512 < most
+        assert left == [n * BLOCK_SIZE + 4097 for n in (3, 2, 1, 0)]
 
 
 def test_a_byte_stream_goes_in_and_a_short_one_is_refused(store: Store) -> None:
