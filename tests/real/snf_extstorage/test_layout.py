@@ -150,8 +150,7 @@ def test_without_room_to_lay_it_out_a_base_stays_in_many_pieces(site: Site, cata
         age(disk, start=start, count=10)
     assert pieces(disk) > MOST_EXTENTS
     catalog.snapshot([Cut(volume=V, name="golden")])
-    node = site.node()
-    node.place = without_room(site)
+    node = Site(place=without_room(site), hints=site.hints).node()
     base = site.place.disk("bases", Catalog(catalog.store, node, engine="directory").commit("golden"))
     assert pieces(base) > MOST_EXTENTS
     assert same(base, disk)
@@ -160,8 +159,7 @@ def test_without_room_to_lay_it_out_a_base_stays_in_many_pieces(site: Site, cata
 def test_what_an_image_will_take_is_asked_for_before_it_is_written(
     site: Site, catalog: Catalog, image: MapId, tmp_path: Path
 ) -> None:
-    node = site.node()
-    node.place = without_room(site)
+    node = Site(place=without_room(site), hints=site.hints).node()
     node.drop_base(image)
     before = used(site.place)
     poor = Catalog(catalog.store, node, engine="directory")

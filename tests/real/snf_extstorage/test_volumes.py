@@ -466,7 +466,7 @@ def test_nothing_is_made_below_the_reserve(site: Site, tmp_path: Path) -> None:
     node = site.node()
     node.create(V, uuid=None, size=SIZE)
     full = type(site.place)(site.place.root, reserve_percent=100)
-    node.place = full
+    node = Site(place=full, hints=site.hints).node()
     with pytest.raises(NoSpace, match="are reserved"):
         node.create(W, uuid=None, size=SIZE)
     with pytest.raises(NoSpace, match="are reserved"):
