@@ -1,6 +1,7 @@
 """Long runs of what runs a little each day: the models of the store and the volumes, and every crash point on Ceph.
 
-`./lab torture storage-models [--count N]`: N runs of the store's model, a tenth of that of each model of volumes.
+`./lab torture storage-models [--count N]`: N runs of the store's model (on Ceph one for each 50), a tenth of that of
+each model of volumes.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ class Run:
 
 def plan_runs(count: int) -> list[Run]:
     tenth = {"SNF_MODEL_RUNS": str(max(1, count // 10))}
+    every = {"SNF_CRASH_STEPS": "all"}
+    few = {"SNF_STORE_RUNS_ON_CEPH": str(max(1, count // 50))}
     return [
-        Run("store-model", ("tests/real/store/test_model.py",), {"SNF_STORE_RUNS": str(count)}),
+        Run("store-model", ("tests/real/store/test_model.py", "-k", "directory"), {"SNF_STORE_RUNS": str(count)}),
+        Run("store-model-on-ceph", ("tests/real/store/test_model.py", "-k", "ceph"), few),
         Run("directory-model", (f"{VOLUMES}/test_model.py", "-k", "directory"), tenth),
         Run("pool-model", (f"{VOLUMES}/test_model.py", "-k", "pool"), tenth),
-        Run("rados-crashes", (f"{VOLUMES}/test_rados_crashes.py",), {"SNF_CRASH_STEPS": "all"}),
+        Run("store-crashes-on-ceph", ("tests/real/store/test_crash_points.py", "-k", "ceph"), every),
+        Run("rados-crashes", (f"{VOLUMES}/test_rados_crashes.py",), every),
     ]
 
 

@@ -1,12 +1,13 @@
 """Each operation of the store on a prepared store, so that it can be stopped, failed or replayed at any of its steps.
 
-`killed_at` has a process do one, that kills itself (SIGKILL) at a step.
+`killed_at` and `killed_in` have a process do one, that kills itself (SIGKILL) at a step.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import signal
 import tempfile
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from synnefo_light.records import dump_json
 from synnefo_light.store import blocks, copying, fsck, gc, maps, names, pins, scrub, stream
-from synnefo_light.store.backend import Backend, Instant, Kind
+from synnefo_light.store.backend import Backend, Instant, Kind, Trace
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.errors import Absent
@@ -87,9 +88,9 @@ def seal(store: Store) -> None:
 
 
 def adopt(store: Store) -> None:
-    volume = Path(store.backend.place).parent / "volume"
-    volume.write_bytes(block(23, BLOCK_SIZE) + bytes(BLOCK_SIZE) + block(24))
-    with open(volume, "rb") as file, Commit(store, size=SIZE, owner="test") as change:
+    with tempfile.TemporaryFile() as file, Commit(store, size=SIZE, owner="test") as change:
+        file.write(block(23, BLOCK_SIZE) + bytes(BLOCK_SIZE) + block(24))
+        file.flush()
         copying.take_file(change, file.fileno(), 3 * BLOCK_SIZE)
         names.publish(store, "adopted", entry(change.finish(), SIZE), under=change.held)
 
@@ -214,38 +215,45 @@ def _forget(store: Store, name: str) -> None:
         names.remove(store, name)
 
 
-def killed_at(place: Path, operation: str, last: int) -> tuple[bool, list[str]]:
-    """Have a child do it and die at this step, counted from 1. Returns whether it did, and the steps that it went.
+#: Opens a store whose every step is told.
+Open = Callable[[Trace], Store]
 
-    Raises AssertionError when it ends in another way.
+
+def killed_at(path: Path, operation: str, last: int) -> tuple[bool, list[str]]:
+    """As `killed_in` in a store that is a directory; "make" makes it."""
+    if operation == "make":
+        return _killed_at(lambda trace: make_directory(path, FORM, files=Unsynced(), trace=trace), last)
+    return killed_in(
+        lambda trace: open_store(Directory(path, files=Unsynced(), trace=trace), trace=trace), operation, last
+    )
+
+
+def killed_in(opened: Open, operation: str, last: int) -> tuple[bool, list[str]]:
+    """Have a child open the store, do this and die (SIGKILL) at this step, counted from 1.
+
+    Returns whether it did, and the steps that it went. Raises AssertionError when it ends in another way.
     """
+    return _killed_at(lambda trace: OPERATIONS[operation](opened(trace)), last)
+
+
+def _killed_at(act: Callable[[Trace], object], last: int) -> tuple[bool, list[str]]:
     with tempfile.TemporaryFile() as told:
         child = os.fork()
         if child == 0:
-            code = 1
+            code, seen = 1, itertools.count(1)
+
+            def trace(step: str) -> None:
+                os.write(told.fileno(), f"{step}\n".encode())
+                if next(seen) == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
             try:
-                _die_at(place, operation, last, told.fileno())
+                act(trace)
                 code = 0
             finally:
                 os._exit(code)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         told.seek(0)
         steps = told.read().decode().splitlines()
-    assert status in (0, -signal.SIGKILL), f"{operation} ended with {status} after {steps[-1:]}"
+    assert status in (0, -signal.SIGKILL), f"it ended with {status} after {steps[-1:]}"
     return status != 0, steps
-
-
-def _die_at(place: Path, operation: str, last: int, told: int) -> None:
-    seen = 0
-
-    def trace(step: str) -> None:
-        nonlocal seen
-        seen += 1
-        os.write(told, f"{step}\n".encode())
-        if seen == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    if operation == "make":
-        make_directory(place, FORM, files=Unsynced(), trace=trace)
-    else:
-        OPERATIONS[operation](open_store(Directory(place, files=Unsynced(), trace=trace), trace=trace))

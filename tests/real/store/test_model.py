@@ -1,6 +1,7 @@
 """Random operations, with crashes in them, against a plain model: a dictionary of lists of block numbers.
 
-`SNF_STORE_RUNS` sets how many runs there are; the default is for every day, thousands are for a night.
+`SNF_STORE_RUNS` sets how many runs there are on a directory, `SNF_STORE_RUNS_ON_CEPH` how many on a real Ceph; the
+defaults are for every day, thousands are for a night.
 """
 
 from __future__ import annotations
@@ -10,24 +11,30 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from snf_lab.ceph import POOLS
 
+from synnefo_light.ceph import Cluster
 from synnefo_light.store import fsck, gc, maps, names, pins, stats
-from synnefo_light.store.backend import Instant, Kind
+from synnefo_light.store.backend import Backend, Instant, Kind, Trace
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.errors import Absent, Conflict
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, block_id, merkle
+from synnefo_light.store.rados import RadosBackend, make_rados
+from synnefo_light.store.rados_objects import Objects
 from synnefo_light.store.store import Store, open_store
 from tests.real.store import operations
 from tests.real.store.contents import block, entry
 from tests.real.store.operations import Unsynced
 
 RUNS = int(os.environ.get("SNF_STORE_RUNS", "25"))
+RUNS_ON_CEPH = int(os.environ.get("SNF_STORE_RUNS_ON_CEPH", "0"))
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 NUMBERS = st.integers(0, 6)
 #: A place in the first page or in the second.
@@ -52,30 +59,76 @@ class Mortal(Unsynced):
         return object.__getattribute__(self, name)
 
 
-class StoreModel(RuleBasedStateMachine):
+class MortalObjects(Objects):
+    """The same of requests to Ceph."""
+
+    dead = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if object.__getattribute__(self, "dead") and not name.startswith("_"):
+            raise Died
+        return object.__getattribute__(self, name)
+
+
+class Place(Protocol):
+    """An empty store."""
+
+    def backend(self, trace: Trace) -> tuple[Backend, Mortal | MortalObjects]:
+        """And what dies with the process that has it."""
+
+    def remove(self) -> None: ...
+
+
+class InDirectory:
     def __init__(self) -> None:
-        super().__init__()
         self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
-        self.path = self.folder / "store"
-        make_directory(self.path, operations.FORM, files=Unsynced())
+        make_directory(self.folder / "store", operations.FORM, files=Unsynced())
+
+    def backend(self, trace: Trace) -> tuple[Backend, Mortal]:
+        files = Mortal()
+        return Directory(self.folder / "store", files=files, trace=trace), files
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class OnRados:
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.namespace = f"model-{uuid4()}"
+        make_rados(cluster, operations.FORM, pool=POOLS[2], namespace=self.namespace)
+
+    def backend(self, trace: Trace) -> tuple[Backend, MortalObjects]:
+        backend = RadosBackend(self.cluster, pool=POOLS[2], namespace=self.namespace, trace=trace)
+        backend._objects = objects = MortalObjects(self.cluster, pool=POOLS[2], namespace=self.namespace)
+        return backend, objects
+
+    def remove(self) -> None:
+        """It goes with the session's cluster."""
+
+
+class StoreModel(RuleBasedStateMachine):
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
         self.model: dict[str, tuple[int, dict[int, int]]] = {}
         self.kept: dict[str, tuple[MapId, dict[int, int]]] = {}
 
     def teardown(self) -> None:
-        shutil.rmtree(self.folder)
+        self.place.remove()
 
     def open(self, death: int | None = None) -> Store:
-        files = Mortal()
         steps = 0
 
         def trace(step: str) -> None:
             nonlocal steps
             steps += 1
             if steps == death:
-                files.dead = True
+                mortal.dead = True
                 raise Died
 
-        return open_store(Directory(self.path, files=files, trace=trace), trace=trace)
+        backend, mortal = self.place.backend(trace)
+        return open_store(backend, trace=trace)
 
     def attempt(self, death: int | None, operation: Callable[[Store], object]) -> bool:
         """Whether it ended, by itself."""
@@ -224,11 +277,21 @@ class StoreModel(RuleBasedStateMachine):
         assert [str(problem) for problem in problems if problem.weight is fsck.Weight.DAMAGE] == []
 
 
-TestStoreModel = StoreModel.TestCase
-TestStoreModel.settings = settings(
-    max_examples=RUNS,
-    stateful_step_count=25,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+def check(make: Callable[[], Place], *, runs: int, steps: int) -> None:
+    how = settings(
+        max_examples=runs,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(lambda: StoreModel(make()), settings=how)  # type: ignore[no-untyped-call]
+
+
+def test_in_a_directory_all_is_as_the_model_says() -> None:
+    check(InDirectory, runs=RUNS, steps=25)
+
+
+def test_on_ceph_all_is_as_the_model_says(cluster: Cluster) -> None:
+    """Shorter runs by day: the invariants ask a real Ceph for every index."""
+    check(lambda: OnRados(cluster), runs=RUNS_ON_CEPH or 2, steps=25 if RUNS_ON_CEPH else 8)
