@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from snf_extstorage.rados import contents, fence, mapping, snapshots, upkeep
+from snf_extstorage.rados import contents, snapshots, upkeep
+from snf_extstorage.rados.access import Use, VolumeAccess
 from snf_extstorage.rados.claims import claimed
 from snf_extstorage.rados.images import Client, Images
-from snf_extstorage.rados.kept import ADOPTED, OF_VOLUME, Beat, Kept, base_image, clones_snapshot
+from snf_extstorage.rados.kept import ADOPTED, Beat, Kept
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.reserve import Reserve
-from snf_extstorage.rados.uri import reads_user, render_uri
+from snf_extstorage.rados.sources import Source, foreign_source, source_of
+from snf_extstorage.rados.uri import reads_user
 from snf_extstorage.refusals import (
-    formerly_after_open,
     is_lent,
     refuse_adopting,
     refuse_resizing,
@@ -35,10 +36,6 @@ from snf_extstorage.volume import (
     Attachment,
     Exists,
     Extent,
-    FromBase,
-    FromSnapshot,
-    FromVolume,
-    InUse,
     NotFound,
     Origin,
     SnapshotFacts,
@@ -49,11 +46,9 @@ from snf_extstorage.volume import (
     VolumeFacts,
     no_trace,
 )
-from snf_extstorage.writers import Writers, plan_close, plan_open
 from synnefo_light.ceph import Access, Cluster, meanwhile
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName, cluster_name
-from synnefo_light.log import logger
 from synnefo_light.units import KIB, Bytes
 
 if TYPE_CHECKING:
@@ -67,17 +62,6 @@ if TYPE_CHECKING:
 LEFT_S: Final = 3600.0
 #: How long Ceph takes a client that was killed for alive, and a little more.
 PATIENCE_S: Final = 35.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """What a volume is to begin as. `fill` makes an image of it, of its own size."""
-
-    size: int
-    map: str | None
-    shown: str
-    fill: Callable[[Beat], None]
-    frozen: bool = True  # False: it may be larger than its record has it
 
 
 class RadosVolumes:
@@ -106,12 +90,10 @@ class RadosVolumes:
         self._bases = bases or images
         self._kept = Kept(images, trace=trace, patience_s=patience_s)
         self._node = node
-        self._krbd = krbd
-        self._user_in_uri = user_in_uri
+        use = Use(node=node, krbd=krbd, user_in_uri=user_in_uri, fencing=fencing, spare=spare)
+        self._access = VolumeAccess(self._kept, use)
         self._reserve = Reserve(self.space, percent=reserve_percent, place=images.place)
-        self._fencing = fencing
         self._cluster = cluster
-        self._spare = spare
         self._trace = trace
 
     # --- making and removing
@@ -124,13 +106,13 @@ class RadosVolumes:
         self._kept.make_volume(name, wanted, lambda beat: self._images.create(name, size), looked=looked)
 
     def clone(self, origin: Origin, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
-        self._clone(lambda: self._source(origin, name), name, uuid=uuid, size=size)
+        self._clone(lambda: source_of(self._kept, origin, name), name, uuid=uuid, size=size)
 
     def clone_image(self, image: str, snapshot: str, name: VolumeName, *, uuid: str | None, size: Bytes) -> None:
         """As `clone`, from a snapshot of an image that need not be ours. Raises NotFound."""
-        self._clone(lambda: self._foreign_source(image, snapshot, name), name, uuid=uuid, size=size)
+        self._clone(lambda: foreign_source(self._images, image, snapshot, name), name, uuid=uuid, size=size)
 
-    def _clone(self, look: Callable[[], _Source], name: VolumeName, *, uuid: str | None, size: int) -> None:
+    def _clone(self, look: Callable[[], Source], name: VolumeName, *, uuid: str | None, size: int) -> None:
         """RBD's own clone takes some forty round trips to the OSDs; ours are to be few beside that."""
         self._require_usable(name)
         looked = self._images.look_for(name)
@@ -187,8 +169,7 @@ class RadosVolumes:
         refuse_resizing(source, name, has=has, size=size)
 
     def remove(self, name: VolumeName, *, deserted: bool = False) -> None:
-        if self._krbd:
-            mapping.unmap(self._images, name)
+        self._access.unmap(name)
         found = self._kept.volumes.get(name)
         if found is None:
             return
@@ -200,69 +181,13 @@ class RadosVolumes:
 
     def release(self, name: VolumeName) -> None:
         record = self._kept.volume(name)
-        if self._krbd:
-            mapping.unmap(self._images, name)
+        self._access.unmap(name)
         self._kept.refuse_users(name, record, node=self._node)
         self._trace("release record")
         self._kept.free_volume(name, record)
 
     def set_cluster(self, name: VolumeName, cluster: str) -> None:
         self._kept.change_volume(name, lambda found: replace(found, cluster=cluster))
-
-    def _foreign_source(self, image: str, snapshot: str, name: str) -> _Source:
-        images = self._images
-        shown = f"image {image}@{snapshot}"
-        with images.opened(image) as found:
-            number = images.user_snapshots(found).get(snapshot)
-        if number is None:
-            raise NotFound(f"there is no {shown} in pool {images.place}, which volume {name} is to begin as")
-        with images.opened(image, number=number) as found:
-            has = int(found.size())
-        return _Source(size=has, map=None, shown=shown, fill=lambda beat: images.clone(image, snapshot, name))
-
-    def _source(self, origin: Origin, name: str) -> _Source:
-        """What `name` is to begin as. Raises NotFound."""
-        images = self._images
-        match origin:
-            case FromBase(map=map):
-                base = self._kept.bases.get(map)
-                if base is None or base.state != "ready":
-                    raise NotFound(f"there is no base of map {map} in pool {images.place}")
-                image, at = base_image(map), contents.BASE_SNAPSHOT
-                return _Source(
-                    size=base.size, map=map, shown=f"map {map}", fill=lambda beat: images.clone(image, at, name)
-                )
-            case FromSnapshot(snapshot=snapshot):
-                image, at, kept = snapshots.clone_source(self._kept, snapshot)
-
-                def fill(beat: Beat) -> None:
-                    if kept.group:
-                        contents.copy(self._kept, kept, name, beat)
-                    else:
-                        images.clone(image, at, name)
-
-                return _Source(size=kept.size, map=kept.map, shown=f"snapshot {snapshot}", fill=fill)
-            case FromVolume(volume=volume):
-                record = self._kept.volume(volume)
-                return _Source(
-                    size=record.size,
-                    map=record.map,
-                    shown=f"{OF_VOLUME}{volume}",
-                    fill=lambda beat: self._clone_volume(volume, name),
-                    frozen=False,
-                )
-
-    def _clone_volume(self, volume: str, name: str) -> None:
-        """Whoever throws the clone away, half made, drops the snapshot too; whole, it needs it no more."""
-        at = clones_snapshot(name)
-        with self._images.opened(volume, read_only=False) as image:
-            self._images.drop_snapshot(image, at)
-            self._trace("clone snapshot")
-            self._images.take_snapshot(image, at)
-        self._trace("clone image")
-        self._images.clone(volume, at, name)
-        self._trace("clone forget")
-        self._kept.drop_clones_snapshot(volume, name)
 
     # --- snapshots, and the store
 
@@ -317,57 +242,16 @@ class RadosVolumes:
         self._kept.change_volume(name, lambda found: replace(found, size=max(found.size, new)))
 
     def attach(self, name: VolumeName) -> Attachment:
-        self._kept.volume(name)
-        if self._krbd:
-            return Attachment(device=mapping.map_image(self._images, name))
-        return Attachment(device=None, uris=(f"kvm:{self._uri(name)}",))
+        return self._access.attach(name)
 
     def detach(self, name: VolumeName) -> None:
-        """Who still writes here and is not written down would not be fenced by the next node."""
-        if self._krbd:
-            mapping.unmap(self._images, name)
-        what = f"volume {name} is to be detached, but {{}} on this node has it open; stop who uses it"
-        self._kept.wait_for_clients(name, what, counts=self._lives_here())
-        self.close(name)
-
-    def _lives_here(self) -> Callable[[Client], bool]:
-        return self._spare or fence.lives_here(self._images)
+        self._access.detach(name)
 
     def open(self, name: VolumeName, *, exclusive: bool) -> None:
-        """Fence, where one is needed, then the record: the commit point. Died in between, the next one fences again."""
-        record = self._kept.volume(name)
-        # Who uses it here is spared by the fence, so it does not matter to the plan.
-        now = Writers(record.holders, record.exclusive)
-        plan = plan_open(now, self._node, exclusive=exclusive, used_here=False, volume=name)
-        if plan.fence and not self._fencing:
-            logger.warning("volume=%s open: taken from %s without a fence", name, ", ".join(record.holders))
-        elif plan.fence:
-            others = ", ".join(holder for holder in record.holders if holder != self._node)
-            logger.warning("volume=%s open: fencing %s, which did not close it", name, others)
-            fence.fence(self._images, name, spare=self._lives_here(), trace=self._trace)
-        self._trace("open record")
-
-        def take(found: VolumeRecord) -> VolumeRecord:
-            if found.holders != record.holders or found.exclusive != record.exclusive:
-                raise InUse(f"volume {name} was opened or closed by another node at the same time; try again")
-            return replace(
-                found,
-                holders=plan.writers.nodes,
-                exclusive=plan.writers.exclusive,
-                opened=True,
-                formerly=formerly_after_open(found),
-                generation=found.generation + plan.fence,
-            )
-
-        self._kept.change_volume(name, take)
+        self._access.open(name, exclusive=exclusive)
 
     def close(self, name: VolumeName) -> None:
-        def leave(found: VolumeRecord) -> VolumeRecord:
-            writers = plan_close(Writers(found.holders, found.exclusive), self._node)
-            return replace(found, holders=writers.nodes, exclusive=writers.exclusive)
-
-        with contextlib.suppress(NotFound):
-            self._kept.change_volume(name, leave)
+        self._access.close(name)
 
     def set_info(self, name: VolumeName, text: str) -> None:
         self._kept.change_volume(name, lambda found: replace(found, info=text))
@@ -412,7 +296,7 @@ class RadosVolumes:
     def changed(self, name: VolumeName, origin: Origin) -> int | None:
         """Only a clone of the very origin is known to be like it: what it wrote is in its object map."""
         record = self._kept.volume(name)
-        source = self._source(origin, name)
+        source = source_of(self._kept, origin, name)
         if record.origin != source.shown or record.size < source.size:
             return record.size
         with self._images.opened(name) as image:
@@ -457,20 +341,8 @@ class RadosVolumes:
 
     # --- parts
 
-    def _uri(self, name: str) -> str:
-        images = self._images
-        return render_uri(
-            pool=images.pool,
-            namespace=images.namespace,
-            image=name,
-            user=images.cluster.access.user,
-            with_user=self._user_in_uri,
-        )
-
     def _require_usable(self, name: str) -> None:
-        """Raises UserError for a place that instances could not use, before anything is made there."""
-        if not self._krbd:
-            self._uri(name)
+        self._access.require_usable(name)
 
 
 def volumes(settings: Settings) -> RadosVolumes:

@@ -58,6 +58,7 @@ def scripts(rados: RadosSite, tmp_path: Path) -> Iterator[Site]:
     config.write_text(
         f'engine = "rados"\nnode = "node1"\nrun = "{tmp_path}/run"\n[ceph]\nconf = "{rados.ceph.client_conf}"\n'
         f'user = "{CLIENT}"\npool = "{POOL}"\nstore_pool = "{STORE_POOL}"\nstore_namespace = "site-{uuid4()}"\n'
+        'user_in_uri = "always"\n'
     )
     yield Site(config=config)
 
