@@ -38,7 +38,7 @@ EACH_S: Final = 0.8
 
 
 #: Steps of the engine.
-BEFORE, AFTER = "snapshot disk", "snapshot record"
+BEFORE, AFTER = "snapshot disk", "snapshot cut"
 
 
 @dataclass

@@ -1,13 +1,15 @@
-"""Share what two files are to share before the one moment at which one becomes a clone of the other.
+"""A clone of a file that is being written holds up its writers, so it has little to do and waits for nobody.
 
-A clone (FICLONE) holds up whoever writes to its source: about 25 us for each extent, and 3 us where the target shares
-it already. So the target is made to share what there is a few extents at a time, as often as that leaves much.
+FICLONE takes about 25 us of a core for each extent, and 3 us where the target shares it already. So the target is made
+to share what there is a few extents at a time, as often as that leaves much; and while the clone keeps writers out,
+its thread goes before all others, or they would wait for whatever else this node does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from snf_extstorage.directory.extents import plan_shares
@@ -35,3 +37,17 @@ def share_ahead(source: int, target: int) -> None:
                 clone_range(source, start, length, target, start)
             before = len(steps)
             steps = list(plan_shares(extents(source), extents(target), size=size, step=STEP))
+
+
+@contextlib.contextmanager
+def before_others() -> Iterator[None]:
+    """This thread runs before all that have no real-time priority themselves; as ever where that is not allowed.
+
+    For what is short and starts no program: nothing else runs on its core, but for the twentieth of sched(7).
+    """
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
+            undo.callback(os.sched_setscheduler, 0, policy, priority)
+        yield

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from snf_extstorage.directory import sharing
 from snf_extstorage.directory.access import Access
-from snf_extstorage.directory.ahead import share_ahead
+from snf_extstorage.directory.ahead import before_others, share_ahead
 from snf_extstorage.directory.bases import Bases
 from snf_extstorage.directory.copies import render_copy
 from snf_extstorage.directory.handles import new_file, reading
@@ -390,7 +390,8 @@ def _make_disk(path: Path, *, size: int, source: Path | None, cow_extent: int, l
             with reading(source, source.parent.name) as fd:
                 if live:
                     share_ahead(fd, target)
-                clone_file(fd, target)
+                with before_others() if live else contextlib.nullcontext():
+                    clone_file(fd, target)
         os.ftruncate(target, size)
         if source is not None:
             # Only now: an origin that ends within a block has that block copied by ftruncate, and no more.

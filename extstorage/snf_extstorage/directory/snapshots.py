@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from snf_extstorage.directory.ahead import share_ahead
+from snf_extstorage.directory.ahead import before_others, share_ahead
 from snf_extstorage.directory.handles import new_file, reading
 from snf_extstorage.directory.kept import load
 from snf_extstorage.directory.place import Place
@@ -46,10 +46,11 @@ class Snapshots:
             for (source, _), target in zip(sources, targets, strict=True):
                 self._trace("snapshot ahead")
                 share_ahead(source, target)
-            with still:
+            with still, before_others():
                 for (source, _), target in zip(sources, targets, strict=True):
                     self._trace("snapshot disk")
                     clone_file(source, target)
+                self._trace("snapshot cut")
             for (_, name), folder, target in zip(sources, folders, targets, strict=True):
                 kept = SnapshotRecord(volume=name, size=os.fstat(target).st_size, map=load(self._place, name).map)
                 self._trace("snapshot record")

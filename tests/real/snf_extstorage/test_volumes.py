@@ -255,7 +255,7 @@ def test_who_writes_stands_still_for_the_clones_alone(site: Site, monkeypatch: p
         monkeypatch.setattr(os, word, telling(word))
     node.snapshot({V: SnapshotName("cut-0"), W: SnapshotName("cut-1")}, still=still())
     stop, on = happened.index("stop"), happened.index("go on")
-    assert happened[stop : on + 1] == ["stop", "snapshot disk", "snapshot disk", "go on"]
+    assert happened[stop : on + 1] == ["stop", "snapshot disk", "snapshot disk", "snapshot cut", "go on"]
     assert "sync" in happened[:stop]
     assert "sync" in happened[on:]
     assert happened[-1] == "snapshot done"

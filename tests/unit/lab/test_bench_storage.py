@@ -163,5 +163,5 @@ def test_only_loads_that_leave_the_disk_as_it_was_have_more_turns() -> None:
 
 
 def test_the_time_of_a_cut_is_that_between_its_steps() -> None:
-    windows = Windows(steps={"snapshot disk": [1.0, 5.0], "snapshot record": [1.5, 5.25], "snapshot ahead": [0.0]})
+    windows = Windows(steps={"snapshot disk": [1.0, 5.0], "snapshot cut": [1.5, 5.25], "snapshot ahead": [0.0]})
     assert windows.cuts() == [0.5, 0.25]
