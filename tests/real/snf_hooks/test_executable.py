@@ -122,13 +122,14 @@ def test_a_disk_that_does_not_answer_delays_ganeti_by_a_second_and_the_event_com
     done = place.run(environment("instance-modify", "post", instance()))
     assert (done.stderr, place.events()) == (b"", [])
     with open(place.memory / "web1", "wb"):
-        pass
-    arrived = threading.Event()
-    for _ in range(100):
-        if place.events():
+        (place.memory / "web1").unlink()  # or it would wait here once more, to write what it saw
+    later = threading.Event()
+    for _ in range(200):
+        if (place.memory / "web1").exists():  # the last thing that it does
             break
-        arrived.wait(0.05)
+        later.wait(0.05)
     assert [event.type for event in place.events()] == ["instance-modified"]
+    assert (place.memory / "web1").is_file()
 
 
 def test_the_file_does_nothing_when_the_package_is_gone(place: Place, tmp_path: Path) -> None:
