@@ -170,18 +170,15 @@ class Place:
         Where all is logged in order a sync of that name is one of all that came before; data alone is in no log.
         """
         mount = mount_of(folder)
-        in_order = mount is not None and logs_in_order(mount)
-        for name in os.listdir(folder):
-            fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                if in_order:
-                    write_out(fd)
-                else:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-        if not in_order:
-            sync_folder(folder)
+        with contextlib.ExitStack() as opened:
+            fds = [os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) for name in os.listdir(folder)]
+            for fd in fds:
+                opened.callback(os.close, fd)
+            if mount is not None and logs_in_order(mount) and all(write_out(fd) for fd in fds):
+                return
+            for fd in fds:
+                os.fsync(fd)
+        sync_folder(folder)
 
     def discard(self, kind: str, name: str) -> None:
         """Take it away, durably, then free its space. Raises FileNotFoundError."""

@@ -72,11 +72,14 @@ def extents(fd: int) -> Iterator[Mapped]:
                 return
 
 
-def write_out(fd: int) -> None:
-    """Have what is dirty of a file written, and wait until the disk has it, perhaps in its cache. Raises OSError."""
+def write_out(fd: int) -> bool:
+    """Have what is dirty of a file written, and wait until the disk has it, perhaps in its cache. Raises OSError.
+
+    False where nobody does that.
+    """
     request = bytearray(_FIEMAP.size)
     _FIEMAP.pack_into(request, 0, 0, 1, _FIEMAP_FLAG_SYNC, 0, 0, 0)
-    fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
+    return _fiemap(fd, request)
 
 
 def count_extents(fd: int) -> int | None:
@@ -86,14 +89,19 @@ def count_extents(fd: int) -> int | None:
     """
     request = bytearray(_FIEMAP.size)
     _FIEMAP.pack_into(request, 0, 0, (1 << 64) - 1, 0, 0, 0, 0)
+    count: int | None = _FIEMAP.unpack_from(request)[3] if _fiemap(fd, request) else None
+    return count
+
+
+def _fiemap(fd: int, request: bytearray) -> bool:
+    """False where nobody tells."""
     try:
         fcntl.ioctl(fd, _FS_IOC_FIEMAP, request)
     except OSError as e:
         if e.errno in _CANNOT_TELL:
-            return None
+            return False
         raise
-    count: int = _FIEMAP.unpack_from(request)[3]
-    return count
+    return True
 
 
 def hint_cow_extents(fd: int, size: int) -> bool:
