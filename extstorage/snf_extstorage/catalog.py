@@ -274,7 +274,8 @@ class Catalog:
             return
         except Corrupt as e:
             raise UserError(f"there is something {name} already, which cannot be read ({e}); remove it first") from None
-        raise UserError(f"there is a {entry.kind} {name} already; remove it first or choose another name")
+        what = "a snapshot" if entry.kind == "snapshot" else f"an {entry.kind}"
+        raise UserError(f"there is {what} {name} already; remove it first or choose another name")
 
 
 def _pin_key(map_id: MapId) -> str:

@@ -14,7 +14,7 @@ from snf_extstorage.readable import readable_facts
 from snf_extstorage.reconciliation import GanetiDisk, compare, parse_disks, parse_unfinished, plan_rename
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import VolumeFacts, Volumes
-from synnefo_light.errors import UsageError, UserError
+from synnefo_light.errors import EnvironmentFault, ToolError, UsageError, UserError
 from synnefo_light.ganeti import VolumeName, cluster_name
 from synnefo_light.run import run as run_program
 
@@ -88,4 +88,10 @@ def _facts(places: Sequence[Volumes]) -> dict[VolumeName, tuple[VolumeFacts, Vol
 
 
 def _list(command: str, columns: str) -> str:
-    return run_program([command, "list", "--no-headers", "--separator=|", "-o", columns], timeout_s=120).text
+    try:
+        return run_program([command, "list", "--no-headers", "--separator=|", "-o", columns], timeout_s=120).text
+    except ToolError as e:
+        if e.outcome != "was not found":
+            raise
+        why = f"Ganeti is to be asked which disks it has, but {command} is not on this node; call this on the master"
+        raise EnvironmentFault(why) from e

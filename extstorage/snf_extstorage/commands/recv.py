@@ -12,9 +12,8 @@ from uuid import uuid4
 from snf_extstorage.commands import Out
 from snf_extstorage.levels import require_reserve, watch_level
 from snf_extstorage.properties import add_argument, parse_properties
-from snf_extstorage.providers import open_volumes
 from snf_extstorage.settings import Settings
-from snf_extstorage.stores import open_site_store
+from snf_extstorage.stores import open_catalog
 from synnefo_light.store import stream
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.names import Entry
@@ -65,9 +64,10 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
             properties=properties,
         )
 
-    store, volumes = open_site_store(settings), open_volumes(settings)
-    source = Watched(sys.stdin.buffer, lambda: require_reserve(volumes.space(), settings))
-    named = stream.receive(store, source, arguments.name, entry, parent=arguments.since)
-    watch_level(settings, volumes)
+    catalog = open_catalog(settings)
+    catalog.require_free(arguments.name)
+    source = Watched(sys.stdin.buffer, lambda: require_reserve(catalog.volumes.space(), settings))
+    named = stream.receive(catalog.store, source, arguments.name, entry, parent=arguments.since)
+    watch_level(settings, catalog.volumes)
     out(f"{arguments.name} is map {named.entry.map}, {human(named.entry.size)}")
     return 0

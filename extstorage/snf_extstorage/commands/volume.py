@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,13 +84,8 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
         return set_origin(settings, volumes, arguments.name, arguments.image, out)
     else:
         shown = find_volume(volumes, arguments.name)
-        facts = plain(shown)
-        assert isinstance(facts, dict)
-        if arguments.json:
-            out(dump_json(shown).decode())
-            return 0
-        for key, value in facts.items():
-            out(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+        for line in [dump_json(shown).decode()] if arguments.json else _lines(shown):
+            out(line)
     return 0
 
 
@@ -154,6 +150,14 @@ def _told(name: str, found: Comparison) -> str:
         return f"{found.volume} is {found.image}, and was not written to"
     how_much = "it cannot be told how much of" if found.changed is None else f"up to {human(found.changed)} of"
     return f"{how_much} {found.volume} differs from {found.image}"
+
+
+def _lines(facts: VolumeFacts) -> Iterator[str]:
+    found = plain(facts)
+    assert isinstance(found, dict)
+    found |= {key: f"{found[key]} ({human(found[key])})" for key in ("size", "stored") if found[key] is not None}
+    found |= {"holders": ", ".join(facts.holders), "exclusive": "yes" if facts.exclusive else ""}
+    return (f"{key}: {value}" for key, value in found.items() if value not in (None, ""))
 
 
 def _row(facts: VolumeFacts) -> tuple[str, ...]:

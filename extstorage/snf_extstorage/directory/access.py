@@ -147,7 +147,7 @@ class Access:
 
         with held(self._place, name) as record:
             if record.holders != (self._node,):
-                who = ", ".join(record.holders) or "nobody"
+                who = ", ".join(record.holders) or "nobody: activate the instance's disks first"
                 raise InUse(f"volume {name} is to become an image again, which only its one writer may; that is {who}")
             deadline = time.monotonic() + LOOKERS_S
             while users := self._users(name, without=callers()):

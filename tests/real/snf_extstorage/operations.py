@@ -86,7 +86,7 @@ def register(node: Node) -> None:
     try:
         node.catalog.register("image", fd, SIZE, origin="test", properties={})
     except UserError as e:  # it was published before the crash
-        assert "there is a image image already" in str(e) or "is taken" in str(e)
+        assert "there is an image image already" in str(e) or "is taken" in str(e)
     finally:
         os.close(fd)
 

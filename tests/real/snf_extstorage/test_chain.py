@@ -54,6 +54,9 @@ def test_a_chain_of_snapshots_is_sent_change_by_change(site: Site, there: Site, 
     changes = {new: snf_store(site, "send", "--since", old, new).stdout for old, new in itertools.pairwise(CHAIN)}
     assert [len(stream) // (4 * MIB) for stream in changes.values()] == [1, 2]
     assert snf_store(there, "recv", "debian", stdin=whole).returncode == 0
+    # A name that is taken is refused before anything is read.
+    taken = snf_store(there, "recv", "debian", stdin=b"no stream")
+    assert (taken.returncode, b"there is an image debian already" in taken.stderr) == (2, True), taken.stderr
     # What builds on a map that is not the one it is given is refused, and so is each change of a byte.
     wrong = snf_store(there, "recv", "tuesday", "--since", "debian", stdin=changes["tuesday"])
     assert wrong.returncode != 0, wrong

@@ -229,7 +229,7 @@ REFUSED = (
     ("image show none", "there is no image, snapshot or object none"),
     ("image show map:" + "0" * 64, "no image, snapshot or object has the map"),
     ("image add a/b IMAGE", "is not 1 to 200 letters"),
-    ("image add debian IMAGE", "there is a image debian already"),
+    ("image add debian IMAGE", "there is an image debian already"),
     ("image add x /nonexistent", "cannot be read: No such file"),
     ("image add --max-size 1K x IMAGE", "more than the 1024 of --max-size"),
     ("image add --property X x IMAGE", "the property 'X' is not KEY=VALUE"),

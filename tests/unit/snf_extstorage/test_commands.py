@@ -5,13 +5,15 @@ from snf_extstorage.archipelago import PARAMETERS
 from snf_extstorage.catalog import Cut
 from snf_extstorage.commandline import COMMANDS, parse
 from snf_extstorage.commands import table
+from snf_extstorage.commands.reconcile import ask_ganeti
 from snf_extstorage.commands.snapshot import plan_cut, require_here
+from snf_extstorage.commands.volume import _lines
 from snf_extstorage.provider import render_parameters_list
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import InUse, VolumeFacts
 
 from synnefo_light import config
-from synnefo_light.errors import ConfigError, UsageError
+from synnefo_light.errors import ConfigError, EnvironmentFault, ToolError, UsageError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 from tests.unit.snf_extstorage.tree import ROOM
@@ -98,3 +100,21 @@ def test_the_shipped_configuration_says_the_defaults() -> None:
     assert config.parse(shipped.encode(), Settings, name="x") == Settings()
     bare = "".join(line.removeprefix("# ") for line in shipped.splitlines(keepends=True) if _sets(line))
     assert config.parse(bare.encode(), Settings, name="x") == Settings()
+
+
+def test_a_volume_is_shown_to_people_without_what_it_has_not() -> None:
+    shown = list(_lines(disks(2)[2]))
+    assert shown == ["name: v.ext.disk2", "size: 1 (1 B)", "generation: 0", "holders: node2"]
+
+
+def test_who_has_no_ganeti_is_sent_to_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = iter(["was not found", "exited with 1"])
+
+    def run(argv: list[str], *, timeout_s: float) -> None:
+        raise ToolError(argv, next(outcomes))
+
+    monkeypatch.setattr("snf_extstorage.commands.reconcile.run_program", run)
+    with pytest.raises(EnvironmentFault, match="gnt-job is not on this node; call this on the master"):
+        ask_ganeti()
+    with pytest.raises(ToolError, match="gnt-job exited with 1"):
+        ask_ganeti()
