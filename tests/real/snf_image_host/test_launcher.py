@@ -76,12 +76,13 @@ def test_a_bad_helper_fails_the_deployment_with_its_sentence(
     node: Fake, behaviour: str, code: int, sentence: str
 ) -> None:
     node.image()
-    node.configure(tcg_limit_s=2)
+    # What is not about the limit must not meet it on a machine that is busy.
+    node.configure(tcg_limit_s=2 if "within 2 s" in sentence else 20)
     node.behave(behaviour)
     disk = node.disk()
     begun = time.monotonic()
     done = node.create(disk)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 30
     assert done.returncode == code, done.output
     assert sentence in done.sentence, done.output
     assert "both ends of its disk were wiped" in done.sentence
