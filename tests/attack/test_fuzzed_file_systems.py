@@ -8,12 +8,16 @@ kernel complain, which a deployment never does (test_controls.py).
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.attack.attempt import Attack, attempt
 from tests.attack.corpus import mutations
+from tests.attack.test_hostile_images import ASKED
+from tests.real.snf_image_helper import virtual_machine
 from tests.real.snf_image_host.node import real_helper
 
 SAMPLE = {attack.name: attack for attack in mutations.sample()}
@@ -62,12 +66,22 @@ def test_a_checksum_that_is_made_right_again_is_the_makers(kind: str) -> None:
 
 @pytest.mark.vm
 @pytest.mark.parametrize("kind", sorted({"ext4", "xfs", "btrfs", "f2fs", "vfat"}))
-def test_the_same_disk_without_damage_is_deployed(kind: str) -> None:
-    """The control: nothing else about these images stops a deployment. NTFS has no Windows on it: it is refused for
-    that."""
+def test_the_same_disk_without_damage_is_deployed(tmp_path: Path, kind: str) -> None:
+    """The control: nothing else about these images stops a helper. NTFS is refused: there is no Windows on it."""
+    attack, disk = mutations.good(kind), tmp_path / "disk"
+    attack.make(disk)
+    os.truncate(disk, attack.disk_mib << 20)
+    outcome = virtual_machine.run(disk, asked=ASKED)
+    assert outcome.finished, outcome.console
+    assert "password" in outcome.done
+
+
+@pytest.mark.vm
+def test_a_disk_without_damage_is_deployed_by_the_script_too() -> None:
+    """What the host does is the same whatever file system it is."""
     helper = real_helper()
     assert helper is not None, "there is no image of the helper VM"
-    verdict = attempt(dataclasses.replace(mutations.good(kind), must="succeed"), helper=helper)
+    verdict = attempt(dataclasses.replace(mutations.good("ext4"), must="succeed"), helper=helper)
     assert verdict.faults == ()
 
 
