@@ -24,6 +24,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -169,12 +170,12 @@ class Place:
 
         Where all is logged in order a sync of that name is one of all that came before; data alone is in no log.
         """
-        mount = mount_of(folder)
+        in_order = _is_logged_in_order(self.root, self.root.stat().st_dev)
         with contextlib.ExitStack() as opened:
             fds = [os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) for name in os.listdir(folder)]
             for fd in fds:
                 opened.callback(os.close, fd)
-            if mount is not None and logs_in_order(mount) and all(write_out(fd) for fd in fds):
+            if in_order and all(write_out(fd) for fd in fds):
                 return
             for fd in fds:
                 os.fsync(fd)
@@ -210,6 +211,13 @@ class Place:
             for name in self.names(kind):
                 for path in _temporaries(self.root / kind / name):
                     yield path, path.parent / "lock"
+
+
+@lru_cache(maxsize=16)
+def _is_logged_in_order(root: Path, device: int) -> bool:
+    """`device` is what is mounted there: the kernel's list is long, and slow to read while something is mounted."""
+    mount = mount_of(root)
+    return mount is not None and logs_in_order(mount)
 
 
 def _publish(temporary: Path, path: Path) -> None:

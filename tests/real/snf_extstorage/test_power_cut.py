@@ -1,6 +1,6 @@
 """The power goes at every step of what makes a volume or a snapshot: it is whole afterwards, or was never there.
 
-XFS is told to stop at once and to write nothing more (XFS_IOC_GOINGDOWN), and is mounted again.
+XFS is told to stop at once and to write nothing more (XFS_IOC_GOINGDOWN), and what it left on its disk is mounted.
 """
 
 from __future__ import annotations
@@ -37,16 +37,22 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.image, self.mount, self.hints = folder / "xfs.img", folder / "mnt", folder / "run"
+        self.boots = 0
         with open(self.image, "wb") as file:
             file.truncate(512 << 20)
         self.mount.mkdir()
         subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", self.image], check=True, timeout=60)
-        make_loop_nodes()
         self.on()
         self.site = Site(place=init_place(self.mount / "volumes"), hints=self.hints)
 
     def on(self) -> None:
-        subprocess.run(["mount", "-o", "loop", self.image, self.mount], check=True, timeout=60)
+        """Of a copy: what was told to stop stays so as long as somebody's namespace has it."""
+        old, self.boots = self.image, self.boots + 1
+        self.image = old.with_name(f"xfs-{self.boots}.img")
+        subprocess.run(["cp", "--sparse=always", old, self.image], check=True, timeout=60)
+        old.unlink()
+        make_loop_nodes()
+        subprocess.run(["mount", "-o", "loop,nouuid", self.image, self.mount], check=True, timeout=60)
 
     def cut_power(self) -> None:
         fd = os.open(self.mount, os.O_RDONLY)
