@@ -138,6 +138,7 @@ class StandingMachine:
             self._deleted: set[str] = set()
             self._ask("qmp_capabilities")
             assert self._heard(READY)[1] == READY, self._said()
+            initrd.unlink()
         except BaseException:
             self.close()
             raise
