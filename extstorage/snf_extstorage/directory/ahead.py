@@ -1,7 +1,7 @@
 """A clone of a file that is being written holds up its writers, so it has little to do and waits for nobody.
 
 FICLONE takes about 25 us of a core for each extent, and 3 us where the target shares it already. So the target is made
-to share what there is a few extents at a time, as often as that leaves much; and while the clone keeps writers out,
+to share what there is a few extents at a time, as often as that leaves much; and while one of these keeps writers out,
 its thread goes before all others, or they would wait for whatever else this node does.
 """
 
@@ -34,7 +34,8 @@ def share_ahead(source: int, target: int) -> None:
         before = 2 * len(steps) + 1
         while FEW < len(steps) < before / 2:
             for start, length in steps:
-                clone_range(source, start, length, target, start)
+                with before_others():
+                    clone_range(source, start, length, target, start)
             before = len(steps)
             steps = list(plan_shares(extents(source), extents(target), size=size, step=STEP))
 
