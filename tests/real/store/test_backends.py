@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from synnefo_light.errors import UserError
+from synnefo_light.store import names, pins
 from synnefo_light.store.backend import IMMUTABLE, LIMIT, Instant, Kind, Space
 from synnefo_light.store.errors import Absent, Conflict
+from synnefo_light.store.identity import BLOCK_SIZE
 from synnefo_light.store.rados import RadosBackend
 from synnefo_light.store.store import Store
+from tests.real.store.contents import entry, image
 
 KEY = hashlib.sha256(b"key").hexdigest()
 
@@ -178,3 +182,14 @@ def test_a_store_in_use_has_no_strays(store: Store) -> None:
     store.backend.create(Kind.BLOCK, KEY, b"content")
     store.backend.replace(Kind.NAME, "web", b"1", expected=None)
     assert list(store.backend.strays()) == []
+
+
+def test_properties_that_are_too_long_for_a_record_are_refused_in_a_sentence(store: Store) -> None:
+    map_id = image(store, "base", {0: 1})
+    with pins.hold(store, owner="test", names=["base"]) as held:
+        long = replace(entry(map_id, BLOCK_SIZE), properties={"A": "x" * 70_000})
+        with pytest.raises(UserError, match=r"the record of the name long would have 70.* give it fewer or shorter"):
+            names.publish(store, "long", long, under=held)
+        with pytest.raises(Absent):
+            names.load(store, "long")
+        names.publish(store, "long", replace(long, properties={"A": "x" * 60_000}), under=held)
