@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
@@ -175,8 +176,11 @@ class OnRados:
         """Ceph does so by itself after half a minute, for which whoever composes a base again would wait."""
         images = self._images("node1")
         for name in images.names():
-            if name.startswith("base."):
-                fence(images, name, spare=lambda _: False, trace=no_trace)
+            if name.startswith("base.") and fence(images, name, spare=lambda _: False, trace=no_trace):
+                while images.clients(name):
+                    time.sleep(0.05)
+                # A child has our generator of addresses as it stood, so our next connection has the address of its own.
+                self.ceph.run(["ceph", "osd", "blocklist", "clear"])
 
     def sweep(self) -> None:
         upkeep.sweep(self.volumes()._kept, older_than_s=-5)
