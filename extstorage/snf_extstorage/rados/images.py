@@ -130,7 +130,15 @@ class Images:
         return self.ask(f"remove the image {name}", act)
 
     def names(self) -> list[str]:
-        return self.ask("list the images", lambda: [str(name) for name in self._rbd.RBD().list(self.io)])
+        return list(self.identities())
+
+    def identities(self) -> dict[str, str]:
+        """Each image's id by its name; "" for one of RBD's first format, which has none."""
+
+        def act() -> dict[str, str]:
+            return {str(one["name"]): str(one["id"]) for one in self._rbd.RBD().list2(self.io)}
+
+        return self.ask("list the images", act)
 
     def is_there(self, name: str) -> bool:
         return self.look_for(name)()
@@ -189,11 +197,12 @@ class Images:
         self.ask(f"move the image {name} to the trash", lambda: self._rbd.RBD().trash_move(self.io, name, 0))
 
     def empty_trash(self, *, prefix: str, at_most: int = 20) -> int:
-        """Remove images in the trash that no clone needs, those alone whose name began so; how many went."""
+        """Remove images in the trash that no clone needs, those alone whose name was this and their id; how many."""
 
         def act() -> int:
             gone = 0
-            for entry in [e for e in self._rbd.RBD().trash_list(self.io) if e["name"].startswith(prefix)][:at_most]:
+            listed = self._rbd.RBD().trash_list(self.io)
+            for entry in [one for one in listed if one["name"] == f"{prefix}{one['id']}"][:at_most]:
                 with contextlib.suppress(
                     self._rbd.ImageHasSnapshots,
                     self._rbd.ImageBusy,

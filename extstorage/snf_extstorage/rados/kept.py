@@ -8,9 +8,10 @@ throws away what is half there, or goes on removing. What has no record is not o
 long to make something says now and then that it lives (`Beat`), so that `upkeep.py` does not take it for dead. Who
 fails throws away what he made only while the record is still his: by its name the image may be another's by then.
 
-An image that is removed while clones or snapshots need it gets the name `gone.ID`: with snapshots of ours it stays
-under that name until the last is dropped, otherwise it goes to RBD's trash, from where it is purged once no clone
-needs it any more. Died between the two, or while Ceph takes somebody who died for alive: `upkeep.py` moves it there.
+An image that is removed while clones or snapshots need it gets the name `gone.` and its own id, as no image of others
+is called: with snapshots of ours it stays under that name until the last is dropped, otherwise it goes to RBD's trash,
+from where it is purged once no clone needs it any more. Died between the two, or while Ceph takes somebody who died for
+alive: `upkeep.py` moves it there.
 """
 
 from __future__ import annotations

@@ -67,18 +67,21 @@ def _bases(kept: Kept, before: float) -> Iterator[str]:
 def _gone(kept: Kept) -> Iterator[str]:
     for name in _unneeded(kept):
         kept.dispose(name)
+        if not kept.images.is_there(name):
+            yield f"image {name}, which nothing of ours needed any more,"
     emptied = kept.images.empty_trash(prefix=GONE)
     if emptied:
         yield f"{emptied} images that no clone needed any more"
 
 
 def _unneeded(kept: Kept) -> list[str]:
-    """Images that had to go, and that no snapshot of ours keeps: their remover died on the way to the trash."""
-    found = []
-    for name in kept.images.names():
-        if name.startswith(GONE) and not kept.snapshots_of(name.removeprefix(GONE)):
-            found.append(name)
-    return found
+    """Images that had to go, and that no snapshot of ours keeps: their remover died on the way to the trash.
+
+    Ours are those alone that are called by their own id; anybody may call his own image `gone.something`.
+    """
+    found = kept.images.identities().items()
+    ours = [(name, identity) for name, identity in found if identity and name == f"{GONE}{identity}"]
+    return [name for name, identity in ours if not kept.snapshots_of(identity)]
 
 
 def _is_lost(kept: Kept, table: Table[R], key: str, record: R, image: str) -> bool:

@@ -74,6 +74,29 @@ def test_who_dies_on_the_way_to_the_trash_leaves_what_the_collector_frees(
     assert left not in rados.ceph.run(["rbd", "trash", "ls", POOL]).text
 
 
+def test_images_of_others_that_are_called_gone_stay_and_so_does_their_trash(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName
+) -> None:
+    theirs, discarded = f"gone.{name}", f"gone.{name}-trash"
+    for image in (theirs, discarded):
+        rados.ceph.run(["rbd", "create", "--size", "1M", f"{POOL}/{image}"])
+    rados.ceph.run(["rbd", "snap", "create", f"{POOL}/{theirs}@before-upgrade"])
+    rados.ceph.run(["rbd", "trash", "mv", f"{POOL}/{discarded}"])
+    try:
+        assert theirs not in told(engine)
+        engine.sweep()
+        assert snapshots_of(rados, theirs) == ["before-upgrade"]
+        (entry,) = [line for line in trash(rados) if line.split()[1] == discarded]
+        rados.ceph.run(["rbd", "trash", "rm", f"{POOL}/{entry.split()[0]}"])
+    finally:
+        rados.ceph.run(["rbd", "snap", "purge", f"{POOL}/{theirs}"])
+        rados.ceph.run(["rbd", "rm", f"{POOL}/{theirs}"])
+
+
+def trash(rados: RadosSite) -> list[str]:
+    return rados.ceph.run(["rbd", "trash", "ls", POOL]).text.splitlines()
+
+
 @pytest.mark.parametrize("step", ["fence blocklist", "fence wait", "fence break", "open record"])
 def test_a_take_over_that_is_killed_is_finished_by_the_next_one(rados: RadosSite, name: VolumeName, step: str) -> None:
     lost, taker = rados.node("node1"), rados.node("node2")

@@ -67,6 +67,9 @@ class PoolInMemory:
     def names(self) -> list[str]:
         return list(self.there)
 
+    def identities(self) -> dict[str, str]:
+        return dict(self.there)
+
     def remove(self, name: str) -> bool:
         if name not in self.there:
             raise NotFound(f"there is no image {name}")

@@ -11,7 +11,7 @@ from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import Beat, Kept, base_image
 from snf_extstorage.rados.record import VolumeRecord
-from snf_extstorage.rados.upkeep import check
+from snf_extstorage.rados.upkeep import check, sweep
 from snf_extstorage.volume import Exists, InUse, no_trace
 
 from synnefo_light.errors import UserError
@@ -215,3 +215,13 @@ def test_what_was_made_after_the_images_were_listed_is_not_told_as_lost(
     assert list(check(site.kept())) == []
     site.pool.there.clear()
     assert len(list(check(site.kept()))) == 2
+
+
+def test_of_images_called_gone_those_alone_are_ours_that_are_called_by_their_own_id(site: Site) -> None:
+    theirs = {"gone.fishing-server-root": "id7", "gone.id7": "id8", "gone.": ""}
+    site.pool.there = {**theirs, "gone.id9": "id9"}
+    (told,) = check(site.kept())
+    assert told.startswith("image gone.id9 was to be removed")
+    assert sweep(site.kept(), older_than_s=0) == ["image gone.id9, which nothing of ours needed any more,"]
+    assert site.pool.there == theirs
+    assert list(check(site.kept())) == []
