@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from snf_extstorage.guests import instance_of
 from snf_extstorage.volume import VolumeFacts
-from synnefo_light.errors import ProtocolError, UserError
+from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.files import read_bounded
 
 CONFIGURATION: Final = Path("/var/lib/ganeti/config.data")
@@ -55,12 +55,13 @@ def parse_placement(raw: bytes, instance: str) -> Placement | None:
 def load_disks(*, file: Path = CONFIGURATION) -> frozenset[str]:
     """UUIDs of all disks in Ganeti's configuration, also of those that were detached and that no instance has.
 
-    None of them on a node without a copy of it. Raises ProtocolError.
+    Raises ProtocolError, and EnvironmentFault on a node without a copy of it: no disk would look like one of these.
     """
     try:
         raw = read_bounded(file, limit=_LIMIT)
     except FileNotFoundError:
-        return frozenset()
+        why = f"Ganeti is to be asked which disks are detached, but {file} is not on this node; call this on the master"
+        raise EnvironmentFault(why) from None
     try:
         return frozenset(_objects(json.loads(raw), "disks"))
     except (ValueError, KeyError, TypeError):

@@ -139,9 +139,12 @@ def plan_rename(
 
 
 def refuse_releasing(
-    volume: VolumeFacts, disks: Mapping[str, GanetiDisk], *, cluster: str, of: str, detached: Collection[str]
+    volume: VolumeFacts, disks: Mapping[str, GanetiDisk], *, cluster: str, of: str | None, detached: Collection[str]
 ) -> None:
-    """Raises UserError for a volume that Ganeti has, or that may be another Ganeti's; `of`: the one that is gone."""
+    """Raises UserError for a volume that Ganeti has, or that may be another Ganeti's.
+
+    `of`: the one that is gone; "": whichever it is that a volume was made for without its name, it is gone.
+    """
     disk = disks.get(volume.uuid or "")
     if disk is not None:
         raise UserError(f"volume {volume.name} is to be released, but it is a disk of {disk.instance}")
@@ -149,6 +152,11 @@ def refuse_releasing(
         raise UserError(
             f"volume {volume.name} is to be released, but it is Ganeti's disk {volume.uuid}, which was "
             "detached; attach that to the instance that is to have it (gnt-instance modify --disk attach)"
+        )
+    if volume.uuid is not None and not volume.cluster and of != "":
+        raise UserError(
+            f"volume {volume.name} is to be released, but it was made for Ganeti's disk {volume.uuid}, and of which "
+            "cluster was not written down; if no other that uses this place has that disk, give --of ''"
         )
     if volume.cluster not in ("", cluster, of):
         raise UserError(
@@ -167,7 +175,7 @@ def is_same_node(one: str, other: str) -> bool:
 
 def _without_disk(volume: VolumeFacts, names: Collection[str], cluster: str) -> Difference:
     snapshot = _SNAPSHOT.fullmatch(volume.name) if volume.uuid is None else None
-    ours = volume.cluster == cluster
+    ours = bool(cluster) and volume.cluster == cluster
     if snapshot is not None:
         why = "is a snapshot for an export that died"
         removable = ours and snapshot[1] not in names

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from snf_extstorage.commands import Out
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ganeti:
     """What this node's Ganeti says. Only the master knows."""
 
@@ -67,9 +67,11 @@ def run(settings: Settings, arguments: argparse.Namespace, out: Out) -> int:
     if arguments.rename is not None:
         ours = [one for one, _ in facts.values()]
         for name in plan_rename(ours, ganeti.disks, old=arguments.rename, cluster=ganeti.cluster):
-            facts[name][1].set_cluster(name, ganeti.cluster)
+            known, volumes = facts[name]
+            volumes.set_cluster(name, ganeti.cluster)
+            # Not looked at again: what was made since Ganeti was asked would seem to belong to no disk.
+            facts[name] = dataclasses.replace(known, cluster=ganeti.cluster), volumes
             out(f"{name}: is of cluster {ganeti.cluster} now")
-        facts = _facts(places)
     compared = compare(
         [one for one, _ in facts.values()], ganeti.disks, cluster=ganeti.cluster, detached=ganeti.detached
     )

@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "release", help="let go of a volume that no disk of Ganeti's has, to adopt it; on the master"
     )
     release.add_argument("name", metavar="NAME", help=NAMED)
-    release.add_argument("--of", metavar="CLUSTER", default="", help="that it was made for, and that is no more")
+    release.add_argument(
+        "--of", metavar="CLUSTER", help="that it was made for, and that is no more; '': not written down"
+    )
     origin = acts.add_parser("origin", help="write down which image was copied onto a volume, or that nobody knows")
     origin.add_argument("name", metavar="NAME", help=NAMED)
     origin.add_argument("image", metavar="IMAGE", nargs="?", help="an image or snapshot, or map:HASH")
@@ -95,7 +97,7 @@ def find_volume(volumes: Volumes, text: str) -> VolumeFacts:
     return volumes.facts(found or _named(text))
 
 
-def release(volumes: Volumes, text: str, *, of: str) -> VolumeName:
+def release(volumes: Volumes, text: str, *, of: str | None) -> VolumeName:
     """Raises UserError while Ganeti has a disk with its UUID, or may be about to; InUse while it is open."""
     facts, ganeti = find_volume(volumes, text), ask_ganeti()
     if ganeti.unfinished:

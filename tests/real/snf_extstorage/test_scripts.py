@@ -16,6 +16,7 @@ from synnefo_light.units import MIB, Bytes
 from tests.real.snf_extstorage.places import SCRIPTS, Site, mounted_xfs, own_names, read, release, write
 
 (V,) = own_names(1)
+OURS = "one.example.org"
 STORE = SCRIPTS.parents[1] / "extstorage" / "snf-store"
 COMMAND = STORE if STORE.exists() else Path("/usr/sbin/snf-store")
 
@@ -259,6 +260,8 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     known, lost = own_names(2)
     site.script("create", known, VOL_SIZE="8")
     site.script("create", lost, VOL_SIZE="8", VOL_UUID="11111111-c062-4b14-b829-467e6499f266")
+    for made in (known, lost):
+        site.node().set_cluster(made, OURS)
     bin_folder = make(tmp_path / "bin", "gnt-instance")
 
     def answer(command: str, text: str) -> None:
@@ -269,11 +272,18 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     answer("gnt-job", "1|success|INSTANCE_CREATE(web1)\n")
     code = (
         "import sys; from pathlib import Path; from synnefo_light import run; run.PATH = sys.argv[1] + ':' + run.PATH;"
-        "from snf_extstorage.main import command; sys.argv[1:] = sys.argv[2:]; command()"
+        "from snf_extstorage.commands import reconcile; name, folder = sys.argv[2], Path(sys.argv[1]);"
+        "load = reconcile.load_disks; reconcile.load_disks = lambda: load(file=folder / 'config.data');"
+        "reconcile.cluster_name = lambda: name;"
+        "from snf_extstorage.main import command; sys.argv[1:] = sys.argv[3:]; command()"
     )
     tree = Path(__file__).resolve().parents[3]
     env = {"SNF_STORE_CONFIG": str(site.config()), "PYTHONPATH": f"{tree}:{tree / 'extstorage'}"}
-    python = ["/usr/bin/python3", "-c", code, str(bin_folder), "reconcile"]
+    python = ["/usr/bin/python3", "-c", code, str(bin_folder), OURS, "reconcile"]
+    done = subprocess.run([*python, "--remove"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "config.data is not on this node" in done.stderr) == (3, True), done.stderr
+    assert sorted(site.node().volumes()) == [known, lost]
+    (bin_folder / "config.data").write_text('{"disks": {}}')
     done = subprocess.run(python, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [f"{lost}: belongs to no disk of Ganeti's: a removal that failed, or a creation"]
@@ -287,6 +297,7 @@ def test_reconcile_says_what_ganeti_does_not_know_and_removes_only_that(site: Si
     assert list(site.node().volumes()) == [known]
     left = VolumeName(f"{lost}.snap")  # what an export left whose node died, and whose instance is gone
     site.node("node2").create(left, uuid=None, size=Bytes(MIB))
+    site.node("node2").set_cluster(left, OURS)
     site.node("node2").open(left, exclusive=True)
     for words, there in ((["--fence"], True), (["--remove"], True), (["--remove", "--fence"], False)):
         done = subprocess.run([*python, *words], env=env, capture_output=True, text=True, timeout=60, check=False)

@@ -9,7 +9,7 @@ import pytest
 from snf_extstorage.placement import Placement, load_disks, load_placement, parse_placement, plan_disks
 from snf_extstorage.volume import VolumeFacts
 
-from synnefo_light.errors import ProtocolError, UserError
+from synnefo_light.errors import EnvironmentFault, ProtocolError, UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 
@@ -101,7 +101,8 @@ def test_a_configuration_of_another_shape_is_refused(raw: bytes) -> None:
 
 def test_all_disks_of_the_configuration_are_known_also_those_that_no_instance_has(tmp_path: Path) -> None:
     file = tmp_path / "config.data"
-    assert load_disks(file=file) == frozenset()
+    with pytest.raises(EnvironmentFault, match=r"config\.data is not on this node; call this on the master"):
+        load_disks(file=file)
     file.write_text(json.dumps(CONFIG | {"disks": {"u-c": {}, "u-z": {}}}))
     assert load_disks(file=file) == {"u-c", "u-z"}
     for raw in (json.dumps(CONFIG), '{"disks": []}', "{"):

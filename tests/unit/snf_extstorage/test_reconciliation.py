@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 from argparse import Namespace
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +25,7 @@ from synnefo_light.units import Bytes
 
 OURS = "one.example.org"
 ONE, TWO = "efa8d6e0-c062-4b14-b829-467e6499f266", "11111111-c062-4b14-b829-467e6499f266"
+LISTS = {"gnt-job": "", "gnt-instance": f"web1|node1|ext|['{ONE}']\n"}
 DISKS = {ONE: GanetiDisk(instance="web1", node="node1", template="ext")}
 
 
@@ -107,6 +110,13 @@ def test_a_volume_without_a_disk_is_explained(found: VolumeFacts, why: str, remo
     assert (one.volume, why in one.why, one.removable) == (found.name, True, removable)
 
 
+@pytest.mark.parametrize("found", [volume(uuid=TWO, cluster=""), volume("a.ext.disk0.snap", None, cluster="")])
+def test_a_node_that_does_not_know_its_clusters_name_removes_nothing(found: VolumeFacts) -> None:
+    """Else what nobody knows whose it is would be of the same name: none."""
+    (one,) = compare([found], {}, cluster="")
+    assert not one.removable
+
+
 def test_a_volume_that_nobody_has_any_more_but_a_node_may_write_is_told_apart() -> None:
     """The node is dead, or making it just now; a person has to say which."""
     for name, uuid in (("a.ext.disk0", TWO), ("a.ext.disk0.snap", None)):
@@ -135,6 +145,7 @@ class Place:
     """Volumes of one pool."""
 
     there: dict[str, VolumeFacts]
+    after_renaming: Callable[[], None] = lambda: None
 
     def volumes(self) -> list[str]:
         return list(self.there)
@@ -145,19 +156,51 @@ class Place:
     def remove(self, name: str, *, deserted: bool) -> None:
         del self.there[name]
 
+    def set_cluster(self, name: str, cluster: str) -> None:
+        self.there[name] = dataclasses.replace(self.there[name], cluster=cluster)
+        self.after_renaming()
 
-def test_what_is_left_in_another_pool_is_told_and_removed_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, there = Place({"a.ext.disk0": volume("a.ext.disk0")}), Place({"b.ext.disk0": volume("b.ext.disk0")})
+
+@dataclass
+class Site:
+    """What the command is called for, on a master whose Ganeti has the disk ONE."""
+
+    here: Place
+    elsewhere: list[Place]
+    told: list[str] = field(default_factory=list)
+
+    def reconcile(self, *, remove: bool = False, rename: str | None = None) -> int:
+        return reconcile.run(Settings(), Namespace(remove=remove, fence=False, rename=rename), self.told.append)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    found = Site(here=Place({}), elsewhere=[])
     where = "snf_extstorage.commands.reconcile"
-    monkeypatch.setattr(f"{where}.open_volumes", lambda _: here)
-    monkeypatch.setattr(f"{where}.open_elsewhere", lambda _: SimpleNamespace(volumes=lambda: [there]))
-    monkeypatch.setattr(f"{where}._list", lambda command, columns: "")
+    monkeypatch.setattr(f"{where}.open_volumes", lambda _: found.here)
+    monkeypatch.setattr(f"{where}.open_elsewhere", lambda _: SimpleNamespace(volumes=lambda: found.elsewhere))
+    monkeypatch.setattr(f"{where}._list", lambda command, columns: LISTS[command])
     monkeypatch.setattr(f"{where}.cluster_name", lambda: OURS)
-    monkeypatch.setattr(f"{where}.load_disks", frozenset)
-    told: list[str] = []
-    assert reconcile.run(Settings(), Namespace(remove=True, fence=False, rename=None), told.append) == 1
-    assert [line for line in told if line.endswith(": removed")] == ["a.ext.disk0: removed", "b.ext.disk0: removed"]
-    assert (here.there, there.there) == ({}, {})
+    monkeypatch.setattr(f"{where}.load_disks", lambda: frozenset({ONE}))
+    return found
+
+
+def test_what_is_left_in_another_pool_is_told_and_removed_there(site: Site) -> None:
+    site.here.there = {"a.ext.disk0": volume(), "b.ext.disk0": volume("b.ext.disk0", TWO)}
+    site.elsewhere = [Place({"c.ext.disk0": volume("c.ext.disk0", TWO)})]
+    assert site.reconcile(remove=True) == 1
+    assert [one for one in site.told if one.endswith(": removed")] == ["b.ext.disk0: removed", "c.ext.disk0: removed"]
+    assert (list(site.here.there), site.elsewhere[0].there) == (["a.ext.disk0"], {})
+
+
+def test_what_ganeti_makes_while_volumes_are_renamed_is_not_removed(site: Site) -> None:
+    """Ganeti was asked before, so it is among the disks of nobody who was asked."""
+    new = volume("b.ext.disk0", TWO)
+    site.here.there = {"a.ext.disk0": volume(cluster="old")}
+    site.here.after_renaming = lambda: site.here.there.update({new.name: new})
+    assert site.reconcile(remove=True, rename="old") == 0
+    assert site.here.there == {"a.ext.disk0": volume(), "b.ext.disk0": new}
+    assert site.told == [f"a.ext.disk0: is of cluster {OURS} now"]
 
 
 def test_a_detached_disks_volume_is_nobodys_to_remove() -> None:
@@ -183,16 +226,19 @@ def test_a_volume_of_the_clusters_old_name_is_told_and_taken_over() -> None:
 @pytest.mark.parametrize(
     ("found", "of", "detached", "sentence"),
     [
-        (volume(), "", set(), "it is a disk of web1"),
+        (volume(), None, set(), "it is a disk of web1"),
         (volume(), OURS, set(), "it is a disk of web1"),
-        (volume(uuid=TWO), "", {TWO}, "which was detached"),
-        (volume(uuid=TWO, cluster="two"), "", set(), "cannot speak for; call this there, or, .* give --of two"),
+        (volume(uuid=TWO), None, {TWO}, "which was detached"),
+        (volume(uuid=TWO, cluster="two"), None, set(), "cannot speak for; call this there, or, .* give --of two"),
         (volume(uuid=TWO, cluster="two"), "three", set(), "cannot speak for"),
         (volume(uuid=TWO, cluster="two"), "two", {TWO}, "which was detached"),
+        (volume(uuid=TWO, cluster="two"), "", set(), "cannot speak for"),
+        (volume(uuid=TWO, cluster=""), None, set(), "was not written down; .* give --of ''"),
+        (volume(uuid=TWO, cluster=""), OURS, set(), "was not written down; .* give --of ''"),
     ],
 )
 def test_what_ganeti_has_or_another_may_have_is_not_released(
-    found: VolumeFacts, of: str, detached: set[str], sentence: str
+    found: VolumeFacts, of: str | None, detached: set[str], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         refuse_releasing(found, DISKS, cluster=OURS, of=of, detached=detached)
@@ -200,8 +246,9 @@ def test_what_ganeti_has_or_another_may_have_is_not_released(
 
 def test_what_no_disk_has_is_released() -> None:
     for found, of in (
-        (volume(uuid=TWO), ""),
+        (volume(uuid=TWO), None),
         (volume(uuid=TWO, cluster=""), ""),
+        (volume(uuid=None, cluster=""), None),
         (volume(uuid=TWO, cluster="two"), "two"),
     ):
         refuse_releasing(found, DISKS, cluster=OURS, of=of, detached=set())
