@@ -89,16 +89,19 @@ def compare(
     disks: Mapping[str, GanetiDisk],
     *,
     cluster: str,
+    of: str | None = None,
     detached: Collection[str] = frozenset(),
 ) -> Iterator[Difference]:
     """In the order of the volumes, then what Ganeti has and we have not.
 
     `cluster`: the name of the Ganeti that was asked. Several may use one folder or pool, and none knows the others'
-    disks, so what was made for another, or for nobody knows whom, is told and not removable. `detached`: disks of which
-    it says that no instance has them.
+    disks, so what was made for another, or for nobody knows whom, is told and not removable. `of`: a cluster that is no
+    more; what was made for it and is no disk's is as if made for this. `detached`: disks of which Ganeti says that no
+    instance has them.
     """
     volumes = list(volumes)
     names = {volume.name for volume in volumes}
+    ours = {cluster, of} - {"", None}
     seen = set()
     for volume in volumes:
         disk = disks.get(volume.uuid or "")
@@ -106,7 +109,7 @@ def compare(
         if disk is None and volume.uuid in detached:
             yield Difference(volume=volume.name, why=f"is Ganeti's disk {volume.uuid}, which no instance has: detached")
         elif disk is None:
-            yield _without_disk(volume, names, cluster)
+            yield _without_disk(volume, names, volume.cluster in ours)
         elif volume.cluster not in ("", cluster):
             yield Difference(
                 volume=volume.name,
@@ -131,7 +134,7 @@ def plan_rename(
 ) -> tuple[VolumeName, ...]:
     """The volumes of Ganeti's disks that were made when it was called `old`. Raises UserError.
 
-    What is no disk's stays as it is: another cluster may have that name by now.
+    What is no disk's stays as it is: another cluster may have that name by now; see `of` of `compare`.
     """
     if not cluster or old == cluster:
         raise UserError(f"{old} is to be the name that this cluster had, but it is called {cluster or 'nothing'} now")
@@ -173,21 +176,26 @@ def is_same_node(one: str, other: str) -> bool:
     return one.partition(".")[0] == other.partition(".")[0]
 
 
-def _without_disk(volume: VolumeFacts, names: Collection[str], cluster: str) -> Difference:
+def _without_disk(volume: VolumeFacts, names: Collection[str], ours: bool) -> Difference:
     snapshot = _SNAPSHOT.fullmatch(volume.name) if volume.uuid is None else None
-    ours = bool(cluster) and volume.cluster == cluster
+    whose = ""
+    if not ours:
+        whose = f"cluster {volume.cluster}" if volume.cluster else "a cluster whose name was not written down"
+        whose = f"; it was made for {whose}"
+    if not ours and volume.cluster:
+        whose += f"; --of {volume.cluster} says that there is none of that name any more"
     if snapshot is not None:
         why = "is a snapshot for an export that died"
         removable = ours and snapshot[1] not in names
         if snapshot[1] in names:
             why += "; the next one replaces it"
+        why += whose
     elif volume.uuid is None:
         why, removable = "was not made by Ganeti", False
     elif ours:
         why, removable = "belongs to no disk of Ganeti's: a removal that failed, or a creation", True
     else:
-        theirs = f"cluster {volume.cluster}" if volume.cluster else "a cluster whose name was not written down"
-        why, removable = f"belongs to no disk of Ganeti's here; it was made for {theirs}", False
+        why, removable = f"belongs to no disk of Ganeti's here{whose}", False
     if volume.holders:
         why += f"; {', '.join(volume.holders)} may write"
     return Difference(volume=volume.name, why=why, removable=removable, held=bool(volume.holders))

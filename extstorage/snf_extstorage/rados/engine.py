@@ -163,7 +163,7 @@ class RadosVolumes:
                 pass
 
     def _require_adoptable(self, source: str, old: VolumeRecord | None, name: str, size: int) -> None:
-        self._kept.refuse_users(source, old, node=self._node)
+        self._kept.refuse_users(source, old, node=self._node, wanted="adopted")
         with self._images.opened(source) as image:
             has = int(image.size())
         refuse_resizing(source, name, has=has, size=size)
@@ -182,7 +182,7 @@ class RadosVolumes:
     def release(self, name: VolumeName) -> None:
         record = self._kept.volume(name)
         self._access.unmap(name)
-        self._kept.refuse_users(name, record, node=self._node)
+        self._kept.refuse_users(name, record, node=self._node, wanted="released")
         self._trace("release record")
         self._kept.free_volume(name, record)
 

@@ -129,15 +129,13 @@ class Kept:
         raise InUse(f"the record of volume {name} was changed by others {ATTEMPTS} times in a row; try again later")
 
     def free_volume(self, name: str, was: VolumeRecord) -> None:
-        """It is no disk's any more. Raises NotFound, and InUse when it was opened or closed since it `was` read."""
-
-        def let_go(found: VolumeRecord) -> VolumeRecord:
-            if found.holders != was.holders:
-                raise InUse(f"volume {name} was opened or closed by another node at the same time; try again")
-            free = replace(found, uuid=None, holders=(), exclusive=False, opened=True)
-            return replace(free, info="", formerly="", cluster="")
-
-        self.change_volume(name, let_go)
+        """It is no disk's any more. Raises InUse for any other record than the one that `was` looked at."""
+        free = replace(was, uuid=None, holders=(), exclusive=False, opened=True, info="", formerly="", cluster="")
+        if not self.volumes.swap(name, was, free):
+            raise InUse(
+                f"volume {name} is to be released, but another process opened, changed or removed it at the same "
+                "time; try again"
+            )
 
     # --- making
 
@@ -244,12 +242,15 @@ class Kept:
                     raise InUse(what.replace("{}", found[0].address))
                 time.sleep(1)
 
-    def refuse_users(self, name: str, record: VolumeRecord | None, *, node: str) -> None:
-        """Raises InUse while another node is written down as a writer, or anybody has the image open."""
+    def refuse_users(self, name: str, record: VolumeRecord | None, *, node: str, wanted: str = "removed") -> None:
+        """Raises InUse while another node is written down as a writer, or anybody has the image open.
+
+        `wanted`: what the volume is to be, for people.
+        """
         others = [holder for holder in (record.holders if record else ()) if holder != node]
         if others:
-            raise InUse(f"volume {name} is to go, but {others[0]} has it open; close it there first")
-        self.wait_for_clients(name, f"volume {name} is to go, but {{}} has it open; stop who uses it")
+            raise InUse(f"volume {name} is to be {wanted}, but {others[0]} has it open; close it there first")
+        self.wait_for_clients(name, f"volume {name} is to be {wanted}, but {{}} has it open; stop who uses it")
 
     def _throw_away_half(self, name: str, record: VolumeRecord) -> None:
         """What was adopted is not ours to throw away."""

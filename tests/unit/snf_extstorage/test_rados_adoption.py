@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,12 +168,14 @@ def test_what_was_used_is_released_once_nobody_has_it_open_and_adopted_by_anothe
     with pytest.raises(UserError, match=f"Ganeti made it for its disk {ONE}"):
         node(pool).adopt(W, X, uuid=TWO, size=SIZE)
     pool.using = [SimpleNamespace(address="10.0.0.9:0/1")]
-    with pytest.raises(InUse, match=r"10\.0\.0\.9:0/1 has it open"):
+    with pytest.raises(InUse, match=rf"volume {W} is to be released, but 10\.0\.0\.9:0/1 has it open"):
         node(pool).release(W)
+    with pytest.raises(InUse, match=rf"volume {W} is to be removed, but 10\.0\.0\.9:0/1 has it open"):
+        node(pool).remove(W)
     pool.using = []
     images: Any = pool
     RadosVolumes(images, node="node2", patience_s=0).open(W, exclusive=True)
-    with pytest.raises(InUse, match="node2 has it open"):
+    with pytest.raises(InUse, match=f"volume {W} is to be released, but node2 has it open"):
         node(pool).release(W)
     RadosVolumes(images, node="node2", patience_s=0).close(W)
     for _ in range(2):
@@ -184,17 +186,39 @@ def test_what_was_used_is_released_once_nobody_has_it_open_and_adopted_by_anothe
     assert pool.there == {X: "the bytes of golden"}
 
 
-def test_who_opens_it_meanwhile_is_not_forgotten(pool: Pool) -> None:
+def opened(other: RadosVolumes) -> None:
+    other.open(W, exclusive=True)
+
+
+def renamed(other: RadosVolumes) -> None:
+    other.set_cluster(W, "two.example.org")
+
+
+def made_anew(other: RadosVolumes) -> None:
+    other.remove(W)
+    adopt(other, uuid=TWO)
+
+
+@pytest.mark.parametrize(("meanwhile", "uuid"), [(opened, ONE), (renamed, ONE), (made_anew, TWO)])
+def test_what_another_does_while_it_is_released_is_not_undone(
+    pool: Pool, meanwhile: Callable[[RadosVolumes], None], uuid: str
+) -> None:
     images: Any = pool
 
     def other(step: str) -> None:
         if step == "release record":
-            RadosVolumes(images, node="node2", patience_s=0).open(W, exclusive=True)
+            meanwhile(RadosVolumes(images, node="node2", patience_s=0))
 
     adopt(node(pool))
-    with pytest.raises(InUse, match="opened or closed by another node at the same time"):
+    with pytest.raises(InUse, match="another process opened, changed or removed it at the same time"):
         RadosVolumes(images, node="node1", patience_s=0, trace=other).release(W)
-    assert node(pool)._kept.volume(W).uuid == ONE
+    assert node(pool)._kept.volume(W).uuid == uuid
+
+
+def test_what_is_to_be_adopted_and_is_open_is_told_as_that(pool: Pool) -> None:
+    pool.using = [SimpleNamespace(address="10.0.0.9:0/1")]
+    with pytest.raises(InUse, match=f"volume {V} is to be adopted, but"):
+        adopt(node(pool))
 
 
 def test_a_volumes_cluster_can_be_written_down_anew(pool: Pool) -> None:

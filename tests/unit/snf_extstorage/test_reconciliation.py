@@ -19,7 +19,7 @@ from snf_extstorage.reconciliation import (
 from snf_extstorage.settings import Settings
 from snf_extstorage.volume import VolumeFacts
 
-from synnefo_light.errors import ProtocolError, UserError
+from synnefo_light.errors import EnvironmentFault, Error, ProtocolError, UsageError, UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.units import Bytes
 
@@ -146,8 +146,11 @@ class Place:
 
     there: dict[str, VolumeFacts]
     after_renaming: Callable[[], None] = lambda: None
+    fault: Error | None = None
 
     def volumes(self) -> list[str]:
+        if self.fault is not None:
+            raise self.fault
         return list(self.there)
 
     def facts(self, name: str) -> VolumeFacts:
@@ -169,8 +172,9 @@ class Site:
     elsewhere: list[Place]
     told: list[str] = field(default_factory=list)
 
-    def reconcile(self, *, remove: bool = False, rename: str | None = None) -> int:
-        return reconcile.run(Settings(), Namespace(remove=remove, fence=False, rename=rename), self.told.append)
+    def reconcile(self, *, remove: bool = False, rename: str | None = None, of: str | None = None) -> int:
+        words = Namespace(remove=remove, fence=False, rename=rename, of=of)
+        return reconcile.run(Settings(), words, self.told.append)
 
 
 @pytest.fixture
@@ -201,6 +205,32 @@ def test_what_ganeti_makes_while_volumes_are_renamed_is_not_removed(site: Site) 
     assert site.reconcile(remove=True, rename="old") == 0
     assert site.here.there == {"a.ext.disk0": volume(), "b.ext.disk0": new}
     assert site.told == [f"a.ext.disk0: is of cluster {OURS} now"]
+
+
+def test_a_pool_that_is_lost_is_told_and_the_others_are_reconciled_nevertheless(site: Site) -> None:
+    site.here.there = {"a.ext.disk0": volume(), "b.ext.disk0": volume("b.ext.disk0", TWO)}
+    lost = Place({}, fault=EnvironmentFault("the pool 'hdd' does not exist"))
+    site.elsewhere = [lost, Place({"c.ext.disk0": volume("c.ext.disk0", TWO)})]
+    assert site.reconcile(remove=True) == 1
+    assert (list(site.here.there), site.elsewhere[1].there) == (["a.ext.disk0"], {})
+    assert [line for line in site.told if "the pool 'hdd' does not exist" in line] == site.told[:1]
+    assert site.reconcile() == 1  # though nothing else differs
+    site.here.fault = lost.fault
+    with pytest.raises(EnvironmentFault, match="hdd"):  # all disks of the engine's would seem lost
+        site.reconcile()
+
+
+def test_what_a_rename_left_without_a_disk_goes_once_it_is_said_that_nobody_has_that_name(site: Site) -> None:
+    left = [volume("b.ext.disk0", TWO, cluster="old"), volume("c.ext.disk0.snap", None, cluster="old")]
+    other = [volume("d.ext.disk0", TWO, cluster="other"), volume("e.ext.disk0", TWO, cluster="")]
+    site.here.there = {one.name: one for one in [volume(), *left, *other]}
+    assert site.reconcile(remove=True) == 1
+    assert len(site.here.there) == 5
+    assert [one.partition(":")[0] for one in site.told if "--of old says" in one] == [one.name for one in left]
+    assert site.reconcile(remove=True, of="old") == 1
+    assert list(site.here.there) == ["a.ext.disk0", "d.ext.disk0", "e.ext.disk0"]
+    with pytest.raises(UsageError, match="--of wants the name of a cluster"):
+        site.reconcile(remove=True, of="")
 
 
 def test_a_detached_disks_volume_is_nobodys_to_remove() -> None:
