@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from snf_extstorage.commands import reconcile
 from snf_extstorage.rados.elsewhere import Elsewhere
 from snf_extstorage.rados.images import Images
-from snf_extstorage.rados.provider import Rados, provider
+from snf_extstorage.rados.places import Places
+from snf_extstorage.rados.provider import Rados, parse_disk, provider
 from snf_extstorage.settings import load_settings
 from snf_lab.ceph import CLIENT
 
@@ -202,6 +205,26 @@ def test_what_the_dead_left_in_any_pool_is_told_and_swept(
     ]
     assert in_pool(rados, DATA_POOL, name) == []
     assert [text for text in Elsewhere(settings).check() if name in text] == []
+
+
+def test_a_pool_that_is_gone_for_good_ends_no_reconcile_and_is_forgotten_by_hand(
+    rados: RadosSite, scripts: Site, name: VolumeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scripts.script("rados", "create", name, VOL_SIZE="16", EXTP_POOL=DATA_POOL).returncode == 0
+    settings = load_settings(scripts.config)
+    lost = VolumeName(f"{name}.lost")
+    Places(settings).put(lost, None, parse_disk({"pool": "removed"}, settings).place)
+    ganeti = reconcile.Ganeti(unfinished="", disks={}, detached=frozenset(), cluster="one.example.org")
+    monkeypatch.setattr(reconcile, "ask_ganeti", lambda: ganeti)
+    words, told = argparse.Namespace(remove=False, fence=False, rename=None, of=None), list[str]()
+    assert reconcile.run(settings, words, told.append) == 1
+    assert len([line for line in told if "the pool 'removed' does not exist" in line]) == 1
+    assert [line for line in told if line.startswith(f"{name}: ")]
+    rados.ceph.run(["rados", "-p", POOL, "rmomapkey", "snf.places", lost])
+    told.clear()
+    reconcile.run(settings, words, told.append)
+    assert [line.startswith(f"{name}: ") for line in told if "removed" in line or name in line] == [True]
+    assert scripts.script("rados", "remove", name, EXTP_POOL=DATA_POOL).returncode == 0
 
 
 def test_an_export_reads_a_disk_in_any_pool_as_it_was_and_one_that_died_is_in_nobodys_way(
