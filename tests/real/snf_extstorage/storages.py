@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -30,8 +29,10 @@ from synnefo_light.store.directory import Directory, make_directory
 from synnefo_light.store.formats import Format
 from synnefo_light.store.rados import RadosBackend, make_rados
 from synnefo_light.store.store import Store, open_store
+from tests import child
 
 GRACE_S = 3600
+FORGETTING_S = 60  # Ceph ends what a client watched after half a minute without it
 
 
 def collect(catalog: Catalog) -> None:
@@ -81,20 +82,15 @@ def catalog_of(storage: Storage, trace: Trace = no_trace) -> Catalog:
 
 def run_and_die(storage: Storage, act: Callable[[Catalog], object], at: int | str) -> bool:
     """Whether a child that does it, and is killed at step `at`, by its number or name, was."""
-    pid = os.fork()
-    if pid == 0:
-        told = 0
+    told = 0
 
-        def die(step: str) -> None:
-            nonlocal told
-            if at in (told, step):
-                os.kill(os.getpid(), signal.SIGKILL)
-            told += 1
+    def die(step: str) -> None:
+        nonlocal told
+        if at in (told, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        told += 1
 
-        with contextlib.suppress(BaseException):
-            act(catalog_of(storage, die))
-        os._exit(0)
-    died = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    died = child.was_killed(child.start(lambda: act(catalog_of(storage, die))))
     if isinstance(storage, OnRados):
         storage.forget_the_dead()
     return died
@@ -177,7 +173,9 @@ class OnRados:
         images = self._images("node1")
         for name in images.names():
             if name.startswith("base.") and fence(images, name, spare=lambda _: False, trace=no_trace):
-                while images.clients(name):
+                deadline = time.monotonic() + FORGETTING_S
+                while there := images.clients(name):
+                    assert time.monotonic() < deadline, f"{name} still has the clients {there} after {FORGETTING_S} s"
                     time.sleep(0.05)
                 # A child has our generator of addresses as it stood, so our next connection has the address of its own.
                 self.ceph.run(["ceph", "osd", "blocklist", "clear"])

@@ -13,6 +13,7 @@ from snf_extstorage.volume import Exists, FromVolume
 
 from synnefo_light.store import fsck, gc
 from synnefo_light.store.identity import MapId
+from tests import child
 from tests.real.snf_extstorage.operations import (
     CASES,
     CONTENT,
@@ -37,21 +38,15 @@ from tests.real.snf_extstorage.places import Site, write
 
 def run_and_die(site: Site, act: Act, at: int) -> bool:
     """Whether a child that does it, and is killed at step `at`, was."""
-    pid = os.fork()
-    if pid == 0:
-        told = 0
+    told = 0
 
-        def die(step: str) -> None:
-            nonlocal told
-            if told == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            told += 1
+    def die(step: str) -> None:
+        nonlocal told
+        if told == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        told += 1
 
-        try:
-            act(Node(site, trace=die))
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    return child.was_killed(child.start(lambda: act(Node(site, trace=die))))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -107,6 +107,7 @@ def die_at(machine: Machine, act: Callable[[Node], None], at: int, patch: pytest
         try:
             act(Node(machine.site, trace=step))
         except OSError:
+            assert told > at, "it failed though the power had not gone"
             return True
     if told <= at:
         machine.cut_power()

@@ -22,6 +22,7 @@ from snf_lab.ceph import CLIENT
 
 from synnefo_light.ganeti import CreateEnv, SnapshotEnv, VolumeName
 from synnefo_light.units import MiB
+from tests import child
 from tests.real.snf_extstorage.places import TREE
 from tests.real.snf_extstorage.rados_site import DATA_POOL, MIB, POOL, STORE_POOL, RadosSite
 
@@ -152,8 +153,8 @@ def test_where_a_disk_is_counts_when_it_is_made_and_a_change_later_loses_nothing
 
 def kill_after(method: str, scripts: Site, act: Callable[[Rados], object], *, pool: str) -> None:
     """A child does it with a disk in that pool, and is killed when RBD has done this."""
-    pid = os.fork()
-    if pid == 0:
+
+    def act_and_die() -> None:
         real = getattr(Images, method)
 
         def die(*given: object, **named: object) -> None:
@@ -162,11 +163,9 @@ def kill_after(method: str, scripts: Site, act: Callable[[Rados], object], *, po
 
         setattr(Images, method, die)
         os.environ["SNF_STORE_CONFIG"] = str(scripts.config)
-        try:
-            act(provider({"pool": pool}))
-        finally:
-            os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), f"it did not come to {method}"
+        act(provider({"pool": pool}))
+
+    assert child.was_killed(child.start(act_and_die)), f"it did not come to {method}"
 
 
 def in_pool(rados: RadosSite, pool: str, name: str) -> list[str]:

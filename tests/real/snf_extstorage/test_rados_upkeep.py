@@ -19,6 +19,7 @@ from synnefo_light.store.commit import Commit
 from synnefo_light.store.identity import BLOCK_SIZE
 from synnefo_light.store.maps import Map, open_map
 from synnefo_light.units import Bytes
+from tests import child
 from tests.real.snf_extstorage.rados_site import MIB, POOL, RadosSite
 
 SIZE = Bytes(16 * MIB)
@@ -26,18 +27,13 @@ SIZE = Bytes(16 * MIB)
 
 def die_at(rados: RadosSite, step: str, act: Callable[[RadosVolumes], object], *, node: str = "node1") -> None:
     """A child does it, and is killed when it comes to this step."""
-    pid = os.fork()
-    if pid == 0:
 
-        def die(at: str) -> None:
-            if at == step:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def die(at: str) -> None:
+        if at == step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        try:
-            act(rados.node(node, trace=die))
-        finally:
-            os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), f"it did not come to the step {step!r}"
+    pid = child.start(lambda: act(rados.node(node, trace=die)))
+    assert child.was_killed(pid), f"it did not come to the step {step!r}"
 
 
 def told(engine: RadosVolumes) -> str:
@@ -341,13 +337,16 @@ def test_two_nodes_do_not_commit_the_same_and_a_killed_one_stops_nobody_for_long
     rados: RadosSite, engine: RadosVolumes, snap: SnapshotName
 ) -> None:
     read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def hold() -> None:
         with rados.node("node1").claim(snap, wait_s=0):
             os.write(write, b"claimed")
-            time.sleep(60)
-        os._exit(0)
-    assert os.read(read, 7) == b"claimed"
+            time.sleep(2 * child.LIMIT_S)
+
+    pid = child.start(hold)
+    os.close(write)  # so that the end of a child that never claims it is an end here too
+    with open(read, "rb") as heard:
+        assert heard.read(7) == b"claimed"
     with pytest.raises(InUse, match=rf"{snap} is to be committed, but process {pid} on node1 is at it already"):
         rados.node("node2").claim(snap, wait_s=0).__enter__()
     os.kill(pid, signal.SIGKILL)

@@ -27,6 +27,7 @@ from synnefo_light.store.formats import Format, encode_record
 from synnefo_light.store.identity import BLOCK_SIZE, MapId, block_id
 from synnefo_light.store.names import EngineSnapshot, Entry
 from synnefo_light.store.store import Store, open_store
+from tests import child
 from tests.real.store.contents import UUID_A, block, entry, image
 
 FORM = Format(uuid=UUID("6f6a2cb0-4d0d-4f0c-8a53-2d2d5c8d9a10"), grace_s=3600)
@@ -238,22 +239,13 @@ def killed_in(opened: Open, operation: str, last: int) -> tuple[bool, list[str]]
 
 def _killed_at(act: Callable[[Trace], object], last: int) -> tuple[bool, list[str]]:
     with tempfile.TemporaryFile() as told:
-        child = os.fork()
-        if child == 0:
-            code, seen = 1, itertools.count(1)
+        seen = itertools.count(1)
 
-            def trace(step: str) -> None:
-                os.write(told.fileno(), f"{step}\n".encode())
-                if next(seen) == last:
-                    os.kill(os.getpid(), signal.SIGKILL)
+        def trace(step: str) -> None:
+            os.write(told.fileno(), f"{step}\n".encode())
+            if next(seen) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-            try:
-                act(trace)
-                code = 0
-            finally:
-                os._exit(code)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        died = child.was_killed(child.start(lambda: act(trace)))
         told.seek(0)
-        steps = told.read().decode().splitlines()
-    assert status in (0, -signal.SIGKILL), f"it ended with {status} after {steps[-1:]}"
-    return status != 0, steps
+        return died, told.read().decode().splitlines()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from synnefo_light.store.identity import MapId
 from synnefo_light.store.names import EngineSnapshot
 from synnefo_light.store.rados import RadosBackend, make_rados
 from synnefo_light.store.store import Store, no_trace, open_store
+from tests import child
 from tests.real.store import operations
 from tests.real.store.operations import MAKES, OPERATIONS, Unsynced, killed_at, killed_in
 
@@ -145,3 +147,14 @@ def test_killed_on_ceph_nothing_is_lost_and_it_can_be_done_again(ceph: Ceph, clu
         killed, went = killed_in(opened, operation, step)
         assert killed or operation == "collect", f"{operation} ended before its step {step}"
         assert_goes_on(opened(no_trace), operation, f"killed after {went[-1]}", before, after)
+
+
+def test_a_child_that_raises_or_does_not_end_fails_its_test(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(AssertionError, match="the child ended with 1"):
+        child.was_killed(child.start(lambda: 1 // 0))
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    monkeypatch.setattr(child, "LIMIT_S", 1)
+    with pytest.raises(AssertionError, match="still at it after 1 s"):
+        child.was_killed(child.start(signal.pause))
