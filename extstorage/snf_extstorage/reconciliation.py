@@ -101,7 +101,7 @@ def compare(
     """
     volumes = list(volumes)
     names = {volume.name for volume in volumes}
-    ours = {cluster, of} - {"", None}
+    ours = {cluster, of} - {"", None} if cluster else set()
     seen = set()
     for volume in volumes:
         disk = disks.get(volume.uuid or "")

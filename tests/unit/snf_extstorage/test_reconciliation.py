@@ -110,11 +110,14 @@ def test_a_volume_without_a_disk_is_explained(found: VolumeFacts, why: str, remo
     assert (one.volume, why in one.why, one.removable) == (found.name, True, removable)
 
 
-@pytest.mark.parametrize("found", [volume(uuid=TWO, cluster=""), volume("a.ext.disk0.snap", None, cluster="")])
-def test_a_node_that_does_not_know_its_clusters_name_removes_nothing(found: VolumeFacts) -> None:
+@pytest.mark.parametrize("cluster", ["", "old"])
+@pytest.mark.parametrize(("name", "uuid"), [("a.ext.disk0", TWO), ("a.ext.disk0.snap", None)])
+def test_a_node_that_does_not_know_its_clusters_name_removes_nothing(name: str, uuid: str | None, cluster: str) -> None:
     """Else what nobody knows whose it is would be of the same name: none."""
-    (one,) = compare([found], {}, cluster="")
+    (one,) = compare([volume(name, uuid, cluster=cluster)], {}, cluster="", of=cluster)
     assert not one.removable
+    (one,) = compare([volume(name, uuid, cluster=cluster)], {}, cluster=OURS, of=cluster)
+    assert one.removable is (cluster == "old")
 
 
 def test_a_volume_that_nobody_has_any_more_but_a_node_may_write_is_told_apart() -> None:
