@@ -43,6 +43,14 @@ class Parent:
     snapshot: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A snapshot as it was taken."""
+
+    number: int  # RBD's
+    size: int
+
+
 class Images:
     def __init__(
         self,
@@ -240,10 +248,21 @@ class Images:
         """All, with those that are kept for clones alone, under the names that clones know them by."""
         return self.ask("list the snapshots", lambda: {s["name"]: s["id"] for s in image.list_snaps()})
 
-    def take_snapshot(self, image: Any, name: str) -> int:
-        """RBD's number of it. Raises Exists."""
-        self.ask(f"take the snapshot {name}", lambda: image.create_snap(name))
-        return self.user_snapshots(image)[name]
+    def take_snapshot(self, image: Any, name: str) -> Frozen:
+        """Raises Exists."""
+
+        def act() -> list[Frozen]:
+            image.create_snap(name)
+            return [
+                Frozen(number=s["id"], size=s["size"])
+                for s in image.list_snaps()
+                if s["name"] == name and s["namespace"] == _SNAPSHOT_OF_USER
+            ]
+
+        found = self.ask(f"take the snapshot {name}", act)
+        if not found:
+            raise InUse(f"the snapshot {name} was dropped by another process while it was made")
+        return found[0]
 
     def drop_snapshot(self, image: Any, name: str) -> None:
         """Succeeds when it is gone. What clones need of it stays, out of sight."""
@@ -252,8 +271,8 @@ class Images:
 
     # --- several images in one cut
 
-    def cut(self, group: str, names: list[str], trace: Trace) -> dict[str, int]:
-        """Snapshots of all of them with no write in between; RBD's number for each. The group keeps them together."""
+    def cut(self, group: str, names: list[str], trace: Trace) -> dict[str, Frozen]:
+        """Snapshots of all of them with no write in between. The group keeps them together."""
         rbd = self._rbd
 
         def act() -> None:
@@ -301,17 +320,17 @@ class Images:
         with contextlib.suppress(NotFound):
             self.ask(f"drop the cut {group}", act)
 
-    def _of_group(self, name: str, group: str) -> int:
+    def _of_group(self, name: str, group: str) -> Frozen:
         with self.opened(name) as image:
 
-            def act() -> int:
-                found = [s["id"] for s in image.list_snaps() if s.get("group", {}).get("name") == group]
-                return int(found[-1]) if found else 0
+            def act() -> list[Frozen]:
+                found = [s for s in image.list_snaps() if s.get("group", {}).get("name") == group]
+                return [Frozen(number=s["id"], size=s["size"]) for s in found]
 
-            number = self.ask("find the snapshot of the cut", act)
-        if not number:
+            frozen = self.ask("find the snapshot of the cut", act)
+        if not frozen:
             raise InUse(f"volume {name} was to be cut, but another process cuts it at the same time; try again")
-        return number
+        return frozen[-1]
 
     # --- what changed
 

@@ -1,6 +1,7 @@
 """Snapshots of volumes: one by one as RBD's snapshots, several disks in one cut as an RBD group's.
 
-Making one: 1 record (making), 2 the snapshot, 3 record (ready): the commit point. A cut of several: 1 all records,
+Making one: 1 record (making), 2 the snapshot, 3 record (ready, with the snapshot's own size, for a volume may grow
+before 2): the commit point. A cut of several: 1 all records,
 2 the group's snapshot, for which librbd takes all images' locks, so that no write is between two of them, 3 the
 records, one by one. Died before 3: the same names can be used again, and what is there is dropped first; in the midst
 of 3 some of a cut's snapshots are there, each of them whole.
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from snf_extstorage.rados.images import Frozen
 from snf_extstorage.rados.kept import GONE, Kept
 from snf_extstorage.rados.record import SnapshotRecord
 from snf_extstorage.volume import Exists, InUse, NotFound, SnapshotName, Still
@@ -57,7 +59,7 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> No
             _begin(kept, name, records[volume])
             begun.append(name)
         with still:
-            numbers = _cut(kept, cut, group)
+            frozen = _cut(kept, cut, group)
         for volume in cut:
             # One that was removed meanwhile has gone with what was no snapshot of ours yet.
             kept.volume(volume)
@@ -68,7 +70,8 @@ def take(kept: Kept, cut: Mapping[VolumeName, SnapshotName], still: Still) -> No
         raise
     for volume, name in cut.items():
         kept.trace("snapshot publish")
-        ready = replace(records[volume], state="ready", number=numbers[volume])
+        has = frozen[volume]
+        ready = replace(records[volume], state="ready", number=has.number, size=has.size)
         if not kept.snapshots.swap(name, records[volume], ready):
             raise InUse(f"the snapshot {name} was dropped by another process while it was made")
     kept.trace("snapshot done")
@@ -110,17 +113,16 @@ def _begin(kept: Kept, name: SnapshotName, record: SnapshotRecord) -> None:
         raise InUse(f"a snapshot {name} is being made by another process")
 
 
-def _cut(kept: Kept, cut: Mapping[VolumeName, SnapshotName], group: str) -> dict[VolumeName, int]:
-    """RBD's numbers of the new snapshots."""
+def _cut(kept: Kept, cut: Mapping[VolumeName, SnapshotName], group: str) -> dict[VolumeName, Frozen]:
     kept.trace("snapshot image")
     if group:
         made = kept.images.cut(group, list(cut), kept.trace)
         return {volume: made[volume] for volume in cut}
-    numbers = {}
+    frozen = {}
     for volume, name in cut.items():
         with kept.images.opened(volume, read_only=False) as image:
-            numbers[volume] = kept.images.take_snapshot(image, name)
-    return numbers
+            frozen[volume] = kept.images.take_snapshot(image, name)
+    return frozen
 
 
 def _leave_other_cut(kept: Kept, volume: VolumeName, group: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.record import DamagedRecord
 from snf_extstorage.volume import FromBase, FromSnapshot, FromVolume, InUse, NotFound, SnapshotName
 
+from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.store.commit import Commit
 from synnefo_light.store.identity import BLOCK_SIZE
@@ -143,6 +145,32 @@ def test_a_snapshot_of_a_volume_that_goes_before_it_is_cut_is_refused(
     engine.remove(name)
     assert told_of(engine, snap) == []
     assert gone(rados) == []
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_snapshot_of_a_volume_that_grows_before_it_is_cut_has_the_size_that_was_cut(
+    rados: RadosSite, engine: RadosVolumes, name: VolumeName, other: VolumeName, snap: SnapshotName, together: bool
+) -> None:
+    larger = Bytes(2 * SIZE)
+    cut = {name: snap} | ({other: SnapshotName(f"{snap}-1")} if together else {})
+    for volume in cut:
+        engine.create(volume, uuid=None, size=SIZE)
+
+    @contextlib.contextmanager
+    def grows() -> Iterator[None]:
+        rados.node("node2").grow(name, larger)
+        yield
+
+    engine.snapshot(cut, still=grows())
+    assert [engine.snapshot_facts(one).size for one in cut.values()] == [larger, SIZE][: len(cut)]
+    clone = VolumeName(f"{name}-clone")
+    with pytest.raises(UserError, match="ask for that much"):
+        engine.clone(FromSnapshot(snapshot=snap), clone, uuid=None, size=SIZE)
+    engine.clone(FromSnapshot(snapshot=snap), clone, uuid=None, size=larger)
+    assert len(rados.read(clone, count=4 * SIZE)) == larger
+    engine.remove(clone)
+    for one in cut.values():
+        engine.drop_snapshot(one)
 
 
 def told_of(engine: RadosVolumes, name: str) -> list[str]:
