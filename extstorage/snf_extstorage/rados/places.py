@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from snf_extstorage.rados.engine import RadosVolumes
 from snf_extstorage.rados.images import Images
+from snf_extstorage.rados.kept import ATTEMPTS
 from snf_extstorage.rados.record import PLACES, DamagedRecord, PlaceRecord, Table
 from snf_extstorage.rados.uri import reads_user
 from snf_extstorage.settings import Settings
@@ -50,15 +51,20 @@ class Places:
     def damaged(self) -> Iterator[tuple[str, DamagedRecord]]:
         return self._table.damaged()
 
-    def put(self, name: str, before: PlaceRecord | None, place: PlaceRecord) -> PlaceRecord:
-        """What is written down now. Raises InUse when it is not `before` any more."""
-        new = replace(place, since_s=int(time.time()))
-        if not self._table.swap(name, before, new):
-            found = self.get(name)
-            if found is None or not is_same_place(found, place):
-                raise InUse(f"volume {name} is being made by another process in another place; try again later")
-            return found
-        return new
+    def put(self, name: str, before: PlaceRecord | None, place: PlaceRecord) -> PlaceRecord | None:
+        """What to forget if nothing is made there; None where another call has written a place, and may make it yet.
+
+        Each call writes a record of its own, so that who forgets his does not forget another's. Raises InUse when it is
+        not `before` any more, but another place.
+        """
+        for _ in range(ATTEMPTS):
+            new = replace(place, since_s=max(int(time.time()), before.since_s + 1 if before else 0))
+            if self._table.swap(name, before, new):
+                return new if before is None else None
+            before = self.get(name)
+            if before is not None and not is_same_place(before, place):
+                break
+        raise InUse(f"volume {name} is being made by another process in another place; try again later")
 
     def forget(self, name: str, place: PlaceRecord) -> bool:
         """False when it is another by now."""

@@ -127,7 +127,7 @@ class Rados:
             )
         volumes = self._volumes_at(disk.place)
         volumes.require_place(env.volume)
-        place = self._places.put(env.volume, before, disk.place)
+        written = self._places.put(env.volume, before, disk.place)
         try:
             if disk.origin is None:
                 volumes.create(env.volume, uuid=env.uuid, size=bytes_of(env.size))
@@ -136,8 +136,8 @@ class Rados:
                 volumes.clone_image(image, snapshot, env.volume, uuid=env.uuid, size=bytes_of(env.size))
         except Error:
             with contextlib.suppress(Error):
-                if not volumes.has(env.volume):
-                    self._places.forget(env.volume, place)
+                if written is not None and not volumes.has(env.volume):
+                    self._places.forget(env.volume, written)
             raise
 
     def remove(self, env: VolumeEnv) -> None:

@@ -251,7 +251,9 @@ def test_each_pool_is_looked_at_once_and_the_engines_own_by_the_engine() -> None
     tenant = dataclasses.replace(PLACE, namespace="tenant")
     own = dataclasses.replace(PLACE, pool="volumes")
     places = [PLACE, other, tenant, own]
-    assert plan_pools(places, ("volumes", "")) == {("p", ""): PLACE, ("p", "tenant"): tenant}
+    again = dataclasses.replace(PLACE, fence=False)
+    found = plan_pools([*places, again], ("volumes", ""))
+    assert found == {("p", ""): [PLACE, other], ("p", "tenant"): [tenant]}
     assert set(plan_pools(places, None)) == {("p", ""), ("p", "tenant"), ("volumes", "")}
 
 
