@@ -2,9 +2,10 @@
 
     claim ──► renewed every `BEAT_S` ──► no record
 
-Each arrow is one swap. Whoever dies renews his no more: `LEASE_S` later another node takes it, by that node's clock.
-It only spares work. Two that commit the same snapshot end with the same map, so a claim that is lost, taken too early
-by a clock that is wrong, or that cannot be read, stops nobody.
+Each arrow is one swap. Whoever dies renews his no more: `LEASE_S` later another node takes it, by that node's clock;
+at once, where the claim is so far ahead of that clock. It only spares work. Two that commit the same snapshot end with
+the same map, so a claim that is lost, taken too early by a clock that is wrong, or that cannot be read or written,
+stops nobody.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Final
 
 from snf_extstorage.rados.record import ClaimRecord, DamagedRecord, Table
 from snf_extstorage.volume import InUse, SnapshotName
+from synnefo_light.ceph import CephFault
 from synnefo_light.errors import Error
 from synnefo_light.log import logger
+from synnefo_light.store.errors import StoreFault
 
 #: How long a claim that is not renewed stands; clocks of nodes differ by far less.
 LEASE_S: Final = 120
@@ -31,7 +34,7 @@ POLL_S: Final = 2.0
 
 def may_take(found: ClaimRecord, mine: ClaimRecord, *, lease_s: float) -> bool:
     """Whether who wrote `found` is dead to whoever would write `mine` now."""
-    return mine.beat_s - found.beat_s > lease_s
+    return abs(mine.beat_s - found.beat_s) > lease_s
 
 
 @contextlib.contextmanager
@@ -47,7 +50,7 @@ def claimed(
     """See `Volumes.claim`."""
     try:
         claim = _Claim(table, name, _wait(table, name, node, wait_s, lease_s))
-    except DamagedRecord as e:
+    except (DamagedRecord, StoreFault, CephFault) as e:
         logger.warning("snapshot=%s it is committed without a claim, and perhaps by others too: %s", name, e)
         yield
         return
@@ -62,10 +65,11 @@ def claimed(
         claim.leave()
 
 
-def drop_old(table: Table[ClaimRecord], *, before_s: float) -> None:
-    """Forget claims of who died, on snapshots that nobody claims again."""
+def drop_old(table: Table[ClaimRecord], *, older_than_s: float) -> None:
+    """Forget claims of who died, on snapshots that nobody claims again; also those of a clock so far ahead."""
+    now = time.time()
     for name, record in list(table.items()):
-        if record.beat_s < before_s:
+        if abs(now - record.beat_s) > older_than_s:
             table.swap(name, record, None)
 
 

@@ -99,9 +99,13 @@ class Kept:
         self.snapshots = Table(objects, "snf.snapshots", SnapshotRecord)
         self.bases = Table(objects, "snf.bases", BaseRecord)
         self.places = Table(objects, PLACES, PlaceRecord)
-        # By itself: after an error in mid-write nothing more is written through the same.
+
+    @property
+    def claims(self) -> Table[ClaimRecord]:
+        """A new one each time: after an error in mid-write nothing more is written through the same."""
+        images = self.images
         apart = Objects(images.cluster, pool=images.pool, namespace=images.namespace)
-        self.claims = Table(apart, "snf.claims", ClaimRecord)
+        return Table(apart, "snf.claims", ClaimRecord)
 
     # --- reading
 
@@ -144,7 +148,8 @@ class Kept:
     ) -> None:
         """`fill` makes the image `name`. One as wanted that was never opened stays. Raises Exists, InUse.
 
-        `looked`: what `Images.look_for` answers, of who has asked already.
+        `looked`: what `Images.look_for` answers, of who has asked already. Much may be done since then, so it is asked
+        again once the record says that the image is ours: died after that, it would be thrown away as such.
         """
         record = replace(wanted, state="making", attempt=secrets.token_hex(8), made_s=int(time.time()))
         there = looked() if looked is not None else self.images.is_there(name)
@@ -166,6 +171,8 @@ class Kept:
             if not self.volumes.swap(name, found, record):
                 raise InUse(f"volume {name} is being made by another process; try again later")
         making = _Making(self.volumes, name, record, self.trace)
+        if looked is not None and found is None:
+            self._refuse_late(name, record)
         if found is not None:
             self._throw_away_half(name, found)
         self.trace("create image")
@@ -274,6 +281,14 @@ class Kept:
                 f"{name} is to be made, but pool {self.images.place} has an image of that name that is not ours; "
                 "remove it, or adopt it"
             )
+
+    def _refuse_late(self, name: str, record: VolumeRecord) -> None:
+        try:
+            self._require_no_image(name)
+        except Exists:
+            if self.volumes.swap(name, record, None):
+                raise
+            raise InUse(f"volume {name} is being made by another process; try again later") from None
 
     # --- removing
 

@@ -19,7 +19,7 @@ R = TypeVar("R", VolumeRecord, BaseRecord)
 def sweep(kept: Kept, *, older_than_s: float) -> list[str]:
     """Finish what was being made or removed by who died so long ago. Returns what went, for people."""
     before = time.time() - older_than_s
-    drop_old(kept.claims, before_s=before)
+    drop_old(kept.claims, older_than_s=older_than_s)
     return [
         *_snapshots(kept, before),
         *_volumes(kept, before),

@@ -11,7 +11,9 @@ from snf_extstorage.rados.claims import claimed, drop_old
 from snf_extstorage.rados.record import ClaimRecord, DamagedRecord, Table
 from snf_extstorage.volume import InUse, SnapshotName
 
+from synnefo_light.ceph import CephFault
 from synnefo_light.errors import EnvironmentFault
+from synnefo_light.store.errors import StoreBroken, StoreFull
 from synnefo_light.store.rados_objects import Objects
 from tests.unit.snf_extstorage.pool_in_memory import EntriesInMemory
 
@@ -120,9 +122,44 @@ def test_a_claim_that_cannot_be_read_stops_nobody_and_is_told(site: Site) -> Non
 def test_what_the_dead_claimed_is_forgotten_in_the_end(site: Site) -> None:
     dead = site.claim("node1")
     dead.__enter__()
-    drop_old(site.table, before_s=site.now)
+    site.now += 3600
+    drop_old(site.table, older_than_s=3600)
     assert site.holder() == "node1"
-    drop_old(site.table, before_s=site.now + 1)
+    site.now += 1
+    drop_old(site.table, older_than_s=3600)
     assert site.entries.lines == {}
     dead.__exit__(None, None, None)
     assert site.entries.lines == {}
+
+
+def test_what_the_dead_claimed_by_a_clock_that_was_ahead_stands_no_longer_than_other_claims(site: Site) -> None:
+    def claim_and_die() -> AbstractContextManager[None]:
+        site.now += 86400
+        dead = site.claim("node1")
+        dead.__enter__()
+        site.now -= 86400
+        return dead
+
+    dead = [claim_and_die()]
+    drop_old(site.table, older_than_s=86400)
+    assert site.holder() == "node1"
+    with site.claim("node2"):
+        assert site.holder() == "node2"
+    dead.append(claim_and_die())
+    drop_old(site.table, older_than_s=3600)
+    assert site.entries.lines == {}
+
+
+@pytest.mark.parametrize("fault", [StoreFull("the pool is full"), StoreBroken("no answer"), CephFault("no answer")])
+def test_a_claim_that_cannot_be_written_stops_nobody_and_is_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    def swap_entry(*_: object, **__: object) -> bool:
+        raise fault
+
+    monkeypatch.setattr(site.entries, "swap_entry", swap_entry)
+    done = []
+    with site.claim("node1"):
+        done.append("the work")
+    assert done == ["the work"]
+    assert f"committed without a claim, and perhaps by others too: {fault}" in caplog.text

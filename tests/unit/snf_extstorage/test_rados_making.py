@@ -12,7 +12,7 @@ from snf_extstorage.rados.images import Client, Images
 from snf_extstorage.rados.kept import Beat, Kept, base_image
 from snf_extstorage.rados.record import VolumeRecord
 from snf_extstorage.rados.upkeep import check, sweep
-from snf_extstorage.volume import Exists, InUse, no_trace
+from snf_extstorage.volume import Exists, InUse, SnapshotName, no_trace
 
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
@@ -24,6 +24,10 @@ IMAGE = base_image(KEY)
 V = VolumeName("a.ext.disk0")
 HERE, ELSEWHERE = "10.0.0.1:0/7", "10.0.0.2:0/7"
 WANTED = VolumeRecord(state="ready", uuid="u", size=1, origin="zeros", map=None)
+
+
+class Killed(BaseException):
+    """Nothing is undone after it."""
 
 
 @dataclass
@@ -166,6 +170,55 @@ def test_an_image_that_comes_late_from_who_was_taken_for_dead_is_mended(site: Si
     assert not site.kept().has_base(KEY)
     site.make()
     assert site.kept().has_base(KEY)
+
+
+def test_an_image_that_others_made_since_the_look_is_theirs_whoever_dies(site: Site) -> None:
+    """Between the look and the record a clone looks at its origin and the pool's space."""
+    site.pool.create(V)
+
+    def die(step: str) -> None:
+        if step == "create image":
+            raise Killed
+
+    kept = Kept(cast("Images", site.pool), trace=die)
+    with pytest.raises(Exists, match="an image of that name that is not ours"):
+        kept.make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
+    sweep(site.kept(), older_than_s=-5)
+    assert (site.pool.there, site.entries.lines) == ({V: "id1"}, {})
+
+
+def test_who_is_taken_over_since_the_look_meets_the_other_s_image_and_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = PoolInMemory.is_there
+
+    def is_there(pool: PoolInMemory, name: str) -> bool:
+        monkeypatch.setattr(PoolInMemory, "is_there", look)
+        site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
+        return look(pool, name)
+
+    monkeypatch.setattr(PoolInMemory, "is_there", is_there)
+    with pytest.raises(InUse, match="being made by another process"):
+        site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
+    assert site.kept().volume(V).state == "ready"
+    assert site.pool.there == {V: "id1"}
+
+
+def test_a_write_of_a_claim_that_fails_leaves_the_next_claim_as_it_is(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[EntriesInMemory] = []
+
+    def objects(*_: object, **__: object) -> EntriesInMemory:
+        made.append(EntriesInMemory())
+        return made[-1]
+
+    monkeypatch.setattr("snf_extstorage.rados.kept.Objects", objects)
+    node, before = site.node("node1"), len(made)
+    for _ in range(2):
+        with node.claim(SnapshotName("s"), wait_s=0):
+            pass
+    assert len(made) == before + 2
 
 
 def open_volume(site: Site) -> RadosVolumes:
