@@ -52,6 +52,11 @@ class Hook:
             # the object, the master's as the cluster.
             self.cluster, self.master = clean(self.before.get("OBJECT_TYPE", "")), self.cluster
 
+    def removes_instance(self) -> bool:
+        """Whether the instance is gone afterwards. An export may remove it, and no instance-remove runs then."""
+        asked = self.operation == "instance-export" and self.before.get("REMOVE_INSTANCE") == "True"
+        return asked or self.operation == "instance-remove"
+
 
 def name(variables: Variables, key: str) -> str:
     """A name of an instance or a node, as DNS has them. Raises HookError."""

@@ -22,7 +22,7 @@ from synnefo_light.spool import FOLDER, SpoolFull, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 PATIENCE_MS = 1000
@@ -87,19 +87,31 @@ def _work(spool: str, remembered: str, call: str, reading: int, writing: int) ->
 
 def _work_and_tell(spool: str, remembered: str, call: str) -> str:
     """Do what the hook is there for; returns the line that tells what went wrong, "" when nothing did."""
-    lost = "no event was left"
     try:
         hook = Hook(os.environ)
-        if not tells(hook, node=os.uname().nodename, nodes=_nodes(hook.data)):
-            return ""
-        leave_event(hook, spool, remembered, call)
-        lost = "the next change of NICs will not say what was before"
-        memory.note(hook, remembered)
+    except HookError as e:
+        return f"{_about()}: no event was left: {e}"
+    if not tells(hook, node=os.uname().nodename, nodes=_nodes(hook.data)):
         return ""
+    said = _tried("NICs of before are not forgotten", lambda: memory.forget_before(hook, remembered))
+    lost = _tried("no event was left", lambda: leave_event(hook, spool, remembered, call))
+    if not lost:
+        lost = _tried("the next change of NICs will not say what was before", lambda: memory.note(hook, remembered))
+    if lost:
+        lost += _tried("; nor are its NICs forgotten", lambda: memory.forget_after_failure(hook, remembered))
+    said = "; ".join(filter(None, (said, lost)))
+    return f"{_about()}: {said}" if said else ""
+
+
+def _tried(lost: str, work: Callable[[], object]) -> str:
+    """What is lost and why, where some work fails; "" where it does not."""
+    try:
+        work()
     except (HookError, SpoolFull, OSError) as e:
-        return f"{_about()}: {lost}: {e}"
+        return f"{lost}: {e}"
     except Exception as e:  # a defect of ours is no reason to stop an operation
-        return f"{_about()}: {lost}, by a defect of ours: {type(e).__name__}: {e}"
+        return f"{lost}, by a defect of ours: {type(e).__name__}: {e}"
+    return ""
 
 
 def _about() -> str:

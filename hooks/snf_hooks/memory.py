@@ -2,25 +2,35 @@
 
     /var/lib/synnefo-light/hooks/INSTANCE
 
+A value is written as JSON, just as Ganeti gave it: what is made of it must be the same both times.
+
 In an instance-modify Ganeti gives the NICs that are to be, before as well as after, so what they were is known from the
-operation before. It is a hint: written without waiting for the disk, forgotten when the node becomes the master (other
-nodes may have changed the NICs meanwhile), and without it an event says that the NICs before are not known.
+operation before. It is a hint: written without waiting for the disk, forgotten when the node becomes the master or
+ceases to be it (other nodes may change the NICs meanwhile) and when a hook of the instance fails, and without it an
+event says that the NICs before are not known.
 """
 
 from __future__ import annotations
 
 import os
 
-from snf_hooks.environment import COUNT_LIMIT, clean, number
+from snf_hooks.document import to_json
+from snf_hooks.environment import COUNT_LIMIT, HookError, name, number
 from snf_hooks.operations import OPERATIONS
 from synnefo_light.atomic import replace_file
+
+try:
+    from _json import scanstring
+except ImportError:  # a build of Python without it
+    from json.decoder import py_scanstring as scanstring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from snf_hooks.environment import Hook, Variables
 
 FOLDER = "/var/lib/synnefo-light/hooks"
-_LIMIT = 256 << 10
+_LIMIT = 1 << 20
+_ENCODING = ("utf-8", "surrogateescape")  # as the environment itself is read
 
 
 def recall(folder: str, instance: str) -> dict[str, str] | None:
@@ -29,25 +39,41 @@ def recall(folder: str, instance: str) -> dict[str, str] | None:
         fd = os.open(f"{folder}/{instance}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             raw = file.read(_LIMIT + 1)
-        text = raw.decode()
-    except (OSError, ValueError):
+        lines = raw.decode(*_ENCODING).split("\n")
+        if len(raw) > _LIMIT or lines[-2:] != ["END", ""]:
+            return None
+        found = {key: _read(value) for key, _, value in (line.partition("=") for line in lines[:-2])}
+        number(found, "INSTANCE_NIC_COUNT", COUNT_LIMIT)
+    except (OSError, ValueError, HookError):
         return None
-    if len(raw) > _LIMIT or not text.endswith("END\n"):
-        return None
-    pairs = (line.partition("=") for line in text.splitlines()[:-1])
-    found = {key: value for key, _, value in pairs}
-    return found if found.get("INSTANCE_NIC_COUNT", "").isdecimal() else None
+    return found
+
+
+def forget_before(hook: Hook, folder: str) -> None:
+    """What must be forgotten even if the hook's event cannot be left: all, where the master changes. Raises OSError."""
+    if hook.operation in ("master-ip-turnup", "master-ip-turndown"):
+        for entry in os.listdir(folder):
+            _forget(f"{folder}/{entry}")
+
+
+def forget_after_failure(hook: Hook, folder: str) -> None:
+    """Forget the instance of a hook that failed: what is known of it may be no more so. Raises OSError."""
+    if OPERATIONS[hook.operation][0] != "instance":
+        return
+    for key in ("INSTANCE_NAME", "INSTANCE_NEW_NAME"):
+        try:
+            instance = name(hook.before, key)
+        except HookError:
+            continue
+        _forget(f"{folder}/{instance}")
 
 
 def note(hook: Hook, folder: str) -> None:
     """Keep what a hook says of an instance's NICs for the next one. Raises OSError."""
-    if hook.operation == "master-ip-turnup":
-        for entry in os.listdir(folder):
-            _forget(f"{folder}/{entry}")
     if OPERATIONS[hook.operation][0] != "instance":
         return
     instance = hook.before["INSTANCE_NAME"]
-    if hook.operation == "instance-remove" and hook.phase == "post":
+    if hook.removes_instance() and hook.phase == "post":
         _forget(f"{folder}/{instance}")
         return
     if hook.phase == "pre" and hook.operation in ("instance-add", "instance-modify"):
@@ -55,27 +81,36 @@ def note(hook: Hook, folder: str) -> None:
     if hook.operation == "instance-rename" and hook.phase == "post":
         _forget(f"{folder}/{instance}")
         instance = hook.before["INSTANCE_NEW_NAME"]
-    content = _text(hook.after if hook.phase == "post" else hook.before)
+    seen = _seen(hook.after if hook.phase == "post" else hook.before)
     path = f"{folder}/{instance}"
-    if recall(folder, instance) != _parsed(content):
-        replace_file(path, content.encode(), mode=0o600, durable=False)
+    if recall(folder, instance) == seen:
+        return
+    # A power cut may leave half of it, hence the last line.
+    lines = [*(f"{key}={to_json(value)}" for key, value in seen.items()), "END", ""]
+    content = "\n".join(lines).encode(*_ENCODING)
+    if len(content) > _LIMIT:  # it would not be read again, and what is there is of old
+        _forget(path)
+    else:
+        replace_file(path, content, mode=0o600, durable=False)
 
 
-def _text(variables: Variables) -> str:
-    """A power cut may leave half of it, hence the last line."""
+def _seen(variables: Variables) -> dict[str, str]:
     count = number(variables, "INSTANCE_NIC_COUNT", COUNT_LIMIT)
     prefixes = tuple(f"INSTANCE_NIC{index}_" for index in range(count))
-    lines = [f"INSTANCE_NIC_COUNT={count}"]
-    lines += [
-        f"{key}={' '.join(map(clean, value.split(' '))) if key.endswith('_TAGS') else clean(value)}"
-        for key, value in sorted(variables.items())
-        if prefixes and key.startswith(prefixes) and key.isidentifier()
-    ]
-    return "\n".join([*lines, "END", ""])
+    found = {"INSTANCE_NIC_COUNT": str(count)}
+    if prefixes:
+        found |= {k: v for k, v in sorted(variables.items()) if k.startswith(prefixes) and k.isidentifier()}
+    return found
 
 
-def _parsed(content: str) -> dict[str, str]:
-    return {key: value for key, _, value in (line.partition("=") for line in content.splitlines()[:-1])}
+def _read(value: str) -> str:
+    """A string of JSON and nothing else. Raises ValueError."""
+    if not value.startswith('"'):
+        raise ValueError("no string of JSON")
+    text, end = scanstring(value, 1, True)
+    if end != len(value):
+        raise ValueError("more than a string of JSON")
+    return str(text)
 
 
 def _forget(path: str) -> None:

@@ -59,7 +59,7 @@ def _instance(hook: Hook, remembered: Variables | None) -> tuple[View, str, View
         # Ganeti gives the NICs that are to be, in both phases.
         before["nics"] = views.nics(remembered) if remembered is not None else None
     after: View | None
-    if hook.operation == "instance-remove":
+    if hook.removes_instance():
         after = None
     elif hook.phase == "pre":
         after = _planned(hook, told)

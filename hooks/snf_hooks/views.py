@@ -122,7 +122,11 @@ def properties(variables: Variables, about: str) -> dict[str, str]:
 
 
 def options(variables: Variables) -> dict[str, str]:
-    return {key.lower(): clean(variables[key]) for key in OPTIONS if key in variables}
+    """How an operation was asked for. In an export to another cluster EXPORT_NODE has the secrets of the transfer."""
+    told = {key.lower(): clean(variables[key]) for key in OPTIONS if key in variables}
+    if told.get("export_mode") != "local":
+        told.pop("export_node", None)
+    return told
 
 
 def _parameters(variables: Variables, prefix: str, names: tuple[str, ...]) -> dict[str, str]:

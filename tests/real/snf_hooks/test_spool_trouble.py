@@ -1,6 +1,7 @@
 """A spool that takes nothing: one line of syslog, no event, and Ganeti goes on.
 
-Each hook runs in a mount namespace of its own, with a /dev whose `log` is a socket of the test.
+Each hook runs in a mount namespace of its own, with a /dev whose `log` is a socket of the test. Where something can be
+written it is in memory, and what is left is looked at when nobody holds the pipe any more that the hook was given.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ STARTED = environment("instance-start", "post", instance(INSTANCE_STATUS="down")
 APART = """
 set -e
 mkdir "$1/dev" "$1/spool" "$1/memory"
+mount -t tmpfs none "$1/memory"
 touch "$1/dev/null"
 mount --bind /dev/null "$1/dev/null"
 ln -s "$1/log" "$1/dev/log"
@@ -32,6 +34,7 @@ eval "$2"
 shift 2
 "$@"
 """
+IN_MEMORY = 'mount -t tmpfs none "$1/spool"'
 TROUBLES = {
     "read-only": 'mount -t tmpfs -o ro none "$1/spool"',
     "without space": 'mount -t tmpfs -o size=4k none "$1/spool"; yes | head -c 4096 >"$1/spool/x"',
@@ -61,7 +64,7 @@ def run(folder: Path, trouble: str) -> Outcome:
         pytest.skip("only root makes mount namespaces")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(folder / "log"))
-        hook = ["sh", "-c", '"$@" && { ls -A "$2/" || true; } 2>/dev/null', "sh"]
+        hook = ["sh", "-c", '{ "$@" || echo FAILED; } 9>&1 | cat; ls -A "$2/" 2>/dev/null || true', "sh"]
         words: list[str | Path] = [
             "unshare",
             "--mount",
@@ -89,7 +92,7 @@ def run(folder: Path, trouble: str) -> Outcome:
 
 
 def test_without_trouble_there_is_an_event_and_no_line(folder: Path) -> None:
-    outcome = run(folder, "true")
+    outcome = run(folder, IN_MEMORY)
     assert (outcome.stderr, outcome.syslog, len(outcome.spool)) == ("", [], 1)
 
 
@@ -102,5 +105,5 @@ def test_a_spool_that_takes_nothing_is_one_line_of_syslog(folder: Path, trouble:
 
 
 def test_nics_that_cannot_be_remembered_are_one_line_and_the_event_is_there(folder: Path) -> None:
-    outcome = run(folder, 'mount -t tmpfs -o ro none "$1/memory"')
+    outcome = run(folder, IN_MEMORY + '; mount -t tmpfs -o ro none "$1/memory"')
     assert len(outcome.syslog) == 1 and "will not say what was before" in outcome.syslog[0] and len(outcome.spool) == 1

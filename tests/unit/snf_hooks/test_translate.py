@@ -59,6 +59,14 @@ def test_a_removed_instance_has_nothing_after() -> None:
     assert done.after is None and done.before is not None and done.before.tags == ("blue", "shop")
 
 
+@pytest.mark.parametrize("phase", ["pre", "post"])
+def test_an_instance_that_its_export_removes_has_nothing_after(phase: str) -> None:
+    kept = told(environment("instance-export", phase, instance(REMOVE_INSTANCE="False")))
+    assert kept.after is not None and kept.after == kept.before
+    gone = told(environment("instance-export", phase, instance(REMOVE_INSTANCE="True")))
+    assert gone.after is None and gone.changes == () and gone.before == kept.before and gone.instance == "web1"
+
+
 CHANGES: dict[str, tuple[str, dict[str, str], dict[str, str], Change]] = {
     "grow": (
         *("disk-grow", instance(DISK="0", AMOUNT="4", ABSOLUTE="False"), instance(INSTANCE_DISK0_SIZE="1028")),
@@ -196,6 +204,17 @@ def test_no_secret_of_a_parameter_is_in_an_event() -> None:
         document(environment("instance-modify", "post", given, {**given, "INSTANCE_HV_kvm_extra": "SECRET2"}))
     )
     assert "SECRET" not in text and '"acpi"' in text
+
+
+@pytest.mark.parametrize("phase", ["pre", "post"])
+def test_the_node_of_an_export_is_told_and_what_lets_another_cluster_in_is_not(phase: str) -> None:
+    here = told(environment("instance-export", phase, instance(EXPORT_MODE="local", EXPORT_NODE="node2")))
+    assert here.options == {"export_mode": "local", "export_node": "node2"}
+    ends = "[('192.0.2.1', 1234, 'SECRET', 'SECRET', 'SECRET')]"
+    away = document(environment("instance-export", phase, instance(EXPORT_MODE="remote", EXPORT_NODE=ends)))
+    assert "SECRET" not in json.dumps(away) and away["detail"]["options"] == {"export_mode": "remote"}
+    unsaid = document(environment("instance-export", phase, instance(EXPORT_NODE=ends)))
+    assert "SECRET" not in json.dumps(unsaid)
 
 
 def test_a_hook_run_twice_has_one_id_and_the_same_operation_again_has_another() -> None:
