@@ -19,7 +19,8 @@ def replace_file(
     Without `durable` nothing waits for the disk: a power cut may undo it, or leave the file empty.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"{TEMPORARY}{name}-{os.urandom(4).hex()}")  # noqa: PTH118
+    # 60 characters are 240 bytes at most: a name that may be, with what is put around it, may be too (255, NAME_MAX).
+    temporary = os.path.join(folder, f"{TEMPORARY}{name[:60]}-{os.urandom(4).hex()}")  # noqa: PTH118
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:

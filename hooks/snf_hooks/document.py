@@ -42,7 +42,7 @@ def fitted(document: View, limit: int = EVENT_LIMIT) -> View:
 
     Users choose tags, up to 4096 of 128 characters: they must not be able to keep an event from being told.
     """
-    for what, leave_out in (("tags", _without_tags), ("before", _without_before), ("after", _without_after)):
+    for what, leave_out in _STEPS:
         if len(to_bytes(document)) <= limit:
             break
         detail = leave_out(document["detail"])
@@ -69,3 +69,13 @@ def _without_before(detail: View) -> View:
 
 def _without_after(detail: View) -> View:
     return {**detail, "after": None, "changes": []}
+
+
+def _without_options(detail: View) -> View:
+    return {**detail, "options": {}}
+
+
+_STEPS = (
+    *(("tags", _without_tags), ("before", _without_before), ("after", _without_after)),
+    ("options", _without_options),
+)

@@ -22,7 +22,7 @@ from synnefo_light.atomic import replace_file
 try:
     from _json import scanstring
 except ImportError:  # a build of Python without it
-    from json.decoder import py_scanstring as scanstring
+    from json.decoder import scanstring  # type: ignore[attr-defined,no-redef,unused-ignore]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -176,14 +175,6 @@ def test_a_disk_that_does_not_answer_delays_ganeti_by_a_second_and_the_event_com
     wait_for(child)
     assert [event.type for event in place.events()] == ["instance-modified"]
     assert (place.memory / "web1").is_file()
-
-
-def test_the_file_does_nothing_when_the_package_is_gone(place: Place, tmp_path: Path) -> None:
-    alone = tmp_path / "etc" / "50-synnefo-light"
-    alone.parent.mkdir()
-    shutil.copy(ENTRY, alone)
-    done = subprocess.run([alone, place.spool], env=STARTED, capture_output=True, check=True, timeout=30)
-    assert (done.stdout, done.stderr, list(place.spool.iterdir())) == (b"", b"", [])
 
 
 #: Runs the entry with each call of the kernel that a drop makes counted, in the child, which is killed at one of them.

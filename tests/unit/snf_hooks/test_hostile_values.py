@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from snf_hooks.document import to_bytes
 from snf_hooks.environment import Hook, HookError, clean
+from snf_hooks.views import OPTIONS
 
 from synnefo_light.changes import InstanceChange
 from synnefo_light.events import LIMIT, from_json
@@ -51,6 +52,14 @@ def test_what_is_too_long_without_tags_loses_before_and_then_after() -> None:
     detail = from_json(raw).detail
     assert len(raw) <= LIMIT and isinstance(detail, InstanceChange)
     assert detail.left_out == ("tags", "before", "after") and detail.instance == "web1"
+
+
+def test_what_is_too_long_without_all_that_loses_its_options_too() -> None:
+    given = instance(**{**dict.fromkeys(OPTIONS, "\U000e0001" * 300), "DISK": "0"})
+    raw = to_bytes(document(environment("instance-stop", "post", given)))
+    detail = from_json(raw).detail
+    assert len(raw) <= LIMIT and isinstance(detail, InstanceChange)
+    assert detail.left_out == ("tags", "before", "after", "options") and detail.options == {}
 
 
 @pytest.mark.parametrize(

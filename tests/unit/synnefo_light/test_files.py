@@ -30,6 +30,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     assert os.listdir(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "\U0001f40d" * 63])
+def test_a_name_as_long_as_names_may_be_is_written(tmp_path: Path, name: str) -> None:
+    write_atomic(tmp_path / name, b"one")
+    write_atomic(tmp_path / name, b"two")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"two"
+
+
 def test_a_link_at_the_name_is_replaced_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("mine")
     (tmp_path / "a").symlink_to("victim")
