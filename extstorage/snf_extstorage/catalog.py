@@ -18,12 +18,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import uuid4
 
-from snf_extstorage.volume import RUNNING, NotFound, SnapshotName, Still, Volumes
+from snf_extstorage.volume import RUNNING, NotFound, SnapshotFacts, SnapshotName, Still, VolumeFacts, Volumes
 from synnefo_light.errors import UserError
 from synnefo_light.ganeti import VolumeName
 from synnefo_light.log import logger
@@ -88,20 +88,24 @@ class Catalog:
         for one in cut:
             self.require_free(one.name)
         made = {one.volume: SnapshotName(f"{one.name}-{uuid4().hex}") for one in cut}
-        self.volumes.snapshot(made, still=still)
-        entries = {}
-        for one in cut:
-            facts = self.volumes.snapshot_facts(made[one.volume])
-            held = EngineSnapshot(engine=self._engine, reference=facts.name)
-            entries[one.name] = _entry(
+        before = [self.volumes.facts(one.volume) for one in cut]
+        properties = self._properties_of({facts.origin for facts in before if facts.origin is not None})
+
+        def entry(one: Cut, facts: VolumeFacts | SnapshotFacts) -> Entry:
+            return _entry(
                 "snapshot",
                 facts.size,
-                snapshot=held,
+                snapshot=EngineSnapshot(engine=self._engine, reference=made[one.volume]),
                 parent=facts.origin,
                 origin=f"volume {one.volume}",
-                properties=self._properties_of(facts.origin),
+                properties=properties.get(facts.origin) if facts.origin else None,
             )
-        return cuts.publish(self.store, entries)
+
+        cuts.require_fits({one.name: entry(one, facts) for one, facts in zip(cut, before, strict=True)})
+        self.volumes.snapshot(made, still=still)
+        return cuts.publish(
+            self.store, {one.name: entry(one, self.volumes.snapshot_facts(made[one.volume])) for one in cut}
+        )
 
     def claim(self, name: str, *, wait_s: float) -> contextlib.AbstractContextManager[None]:
         """Before `commit`, so that no two do the same work. Raises Absent, and InUse after that long."""
@@ -112,6 +116,7 @@ class Catalog:
 
     def commit(self, name: str) -> MapId:
         """Make the snapshot of that name a map; one that is a map already stays. Raises Absent, Conflict."""
+        cuts.complete(self.store, name)  # what is committed is not taken back with its cut
         entry = cuts.load(self.store, name).entry
         if entry.map is not None:
             self._drop_committed(name, entry)
@@ -154,8 +159,11 @@ class Catalog:
             return names.publish(self.store, name, entry, under=held, over=over)
 
     def remove(self, name: str) -> Named:
-        """Forget the name; its clones stay. What else there was of it goes with `collect`. Raises Absent."""
-        cuts.finish(self.store)  # or the name would come back with the rest of its cut
+        """Forget the name; its clones stay. What else there was of it goes with `collect`.
+
+        Raises Absent, and Error when the names of its cut cannot all be published: then it stays.
+        """
+        cuts.complete(self.store, name)  # or it came back with the rest of its cut, or that were lost with it
         return names.remove(self.store, name)
 
     def remove_damaged(self, name: str) -> None:
@@ -249,12 +257,13 @@ class Catalog:
     def _keep(self, map_id: MapId, held: pins.Held) -> None:
         pins.keep(self.store, _pin_key(map_id), owner=f"base {map_id}", map_id=map_id, under=held)
 
-    def _properties_of(self, map_id: MapId | None) -> Mapping[str, str]:
-        """Those of the names that have this map; none where they differ: which of them was meant is not known."""
-        if map_id is None:
-            return {}
-        found = [n.entry.properties for n in self.listing() if n.entry.map == map_id and n.entry.properties]
-        return found[0] if found and all(one == found[0] for one in found) else {}
+    def _properties_of(self, maps: Set[MapId]) -> Mapping[MapId, Mapping[str, str]]:
+        """Those of the names that have these maps; none where they differ: which of them was meant is not known."""
+        found: dict[MapId, list[Mapping[str, str]]] = {map_id: [] for map_id in maps}
+        for entry in (named.entry for named in self.listing()) if maps else ():
+            if entry.map in found and entry.properties:
+                found[entry.map].append(entry.properties)
+        return {m: every[0] for m, every in found.items() if every and all(one == every[0] for one in every)}
 
     def _base_pin(self, map_id: MapId | None) -> pins.Held | None:
         """The pin that keeps a base's map, if the base is there and stays."""

@@ -1,8 +1,8 @@
 """What a backend does for the store. Two of them: a directory (`directory.py`) and RADOS. One test suite holds both.
 
 Objects are of two sorts. *Immutable* ones (blocks, pages, roots) are named by a hash of their content, are created once
-and whole, and are removed by the collector alone. *Records* (names, pins, and the store's own `FORMAT` and `GC`) are
-small and replaced by compare-and-swap.
+and whole, and are removed by the collector alone. *Records* (names, pins, and the store's own `FORMAT`, `GC`,
+`CUTS`) are small and replaced by compare-and-swap.
 
 Promises that everything above leans on:
 

@@ -7,13 +7,13 @@ import re
 
 from synnefo_light.errors import UserError
 from synnefo_light.store.backend import IMMUTABLE, Kind, check_key
-from synnefo_light.store.store import FORMAT_KEY
+from synnefo_light.store.store import CUTS_KEY, FORMAT_KEY
 
 #: Kinds that have a folder of folders.
 FANNED = (Kind.BLOCK, Kind.PAGE, Kind.ROOT, Kind.NAME, Kind.PIN)
 FOLDERS = (*(kind.value for kind in FANNED), "tmp", "trash", "quarantine", "locks")
 #: Records that lie at the top.
-RECORDS = (FORMAT_KEY, "GC")
+RECORDS = (FORMAT_KEY, "GC", CUTS_KEY)
 _SHARD = re.compile(r"[0-9a-f]{2}")
 
 

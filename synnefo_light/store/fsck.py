@@ -1,8 +1,8 @@
 """Is the store whole? Reads every name, pin, root and page, and looks for every block; `scrub.py` reads the blocks.
 
 Runs beside everything else: what is written meanwhile is found whole or not at all, for references come last. Nothing
-is mended but what can be without a choice: leftovers of dead writers older than the grace, and cuts of which not all
-names are published yet. Garbage is no problem; the collector removes it.
+is mended but what can be without a choice: leftovers of dead writers older than the grace, and cuts that were not
+finished. Garbage is no problem; the collector removes it.
 
 Exit codes, as fsck(8) orders them: 0 whole; 1 only leftovers, and they were removed; 2 something is in the store
 that is not the store's or was left behind, no data is in danger; 4 something that is needed is missing or damaged.
@@ -21,7 +21,7 @@ from synnefo_light.store.formats import HOLE, PAGE_ENTRIES, Root, blocks_covered
 from synnefo_light.store.identity import MapId
 from synnefo_light.store.names import Named
 from synnefo_light.store.reach import Digests, Reference
-from synnefo_light.store.store import Store
+from synnefo_light.store.store import CUTS_KEY, Store
 
 
 class Weight(enum.IntEnum):
@@ -74,14 +74,16 @@ def check(store: Store, *, mend: bool = False) -> Report:
 
 def _cuts(walk: _Walk, *, mend: bool) -> None:
     """Those that were not finished when this began, and are not now."""
+    with _Noting(walk, CUTS_KEY):
+        cuts.begun(walk.store)
     mended = cuts.finish(walk.store) if mend and walk.heads else []
     for before in walk.heads:
         place = f"name {before.name}"
         with _Noting(walk, place):
             if before.name in mended:
-                walk.report.problems.append(_problem(place, "is of a cut whose names are all there now", Weight.MENDED))
+                walk.report.problems.append(_problem(place, "begins a cut that was finished now", Weight.MENDED))
             elif names.load(walk.store, before.name).version == before.version:
-                walk.report.problems.append(_problem(place, "is of a cut whose names are not all there", Weight.STRAY))
+                walk.report.problems.append(_problem(place, "begins a cut that was not finished", Weight.STRAY))
 
 
 def _strays(store: Store, report: Report) -> list[tuple[str, str]]:

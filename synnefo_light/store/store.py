@@ -9,6 +9,7 @@ from synnefo_light.store.errors import Absent, FormatRefused
 from synnefo_light.store.formats import Format, parse_format
 
 FORMAT_KEY = "FORMAT"
+CUTS_KEY = "CUTS"
 
 
 def no_trace(step: str) -> None:

@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 from snf_extstorage.catalog import Catalog, Cut
+from snf_extstorage.volume import FromBase
 
 from synnefo_light.errors import UserError
 from synnefo_light.store import cuts, fsck, names
-from synnefo_light.store.errors import Absent, Conflict
+from synnefo_light.store.backend import Kind, Version
+from synnefo_light.store.errors import Absent, Conflict, StoreFull
 from synnefo_light.units import MIB, Bytes
 from tests.real.snf_extstorage.places import own_names, release
 from tests.real.snf_extstorage.storages import OnDirectory, OnRados, Storage, catalog_of, run_and_die
@@ -106,13 +108,69 @@ def test_none_of_the_names_can_be_had_by_others_or_comes_back(place: OnDirectory
     assert listed(place) == NAMES[1:]
 
 
+def full_at(place: OnDirectory, name: str) -> Catalog:
+    """There is room for other records, but not for this one."""
+    catalog = catalog_of(place)
+    replace = catalog.store.backend.replace
+
+    def replaced(kind: Kind, key: str, data: bytes, *, expected: Version | None) -> Version:
+        if key == name:
+            raise StoreFull("the disk is full")
+        return replace(kind, key, data, expected=expected)
+
+    catalog.store.backend.replace = replaced  # type: ignore[method-assign]
+    return catalog
+
+
+@pytest.mark.parametrize("name", ["golden", "golden-disk1"])
+def test_no_name_is_removed_while_the_others_of_its_cut_cannot_be_published(place: OnDirectory, name: str) -> None:
+    assert run_and_die(place, cut, "cut.1 certain")
+    with pytest.raises(StoreFull):
+        full_at(place, "golden-disk2").remove(name)
+    is_whole(place)
+    catalog_of(place).remove(name)
+    assert listed(place) == sorted(set(NAMES) - {name})
+
+
+def test_what_is_committed_is_not_taken_back_by_who_was_quicker_with_another_of_its_names(place: OnDirectory) -> None:
+    assert run_and_die(place, cut, "cut.1 certain")
+    with pytest.raises(StoreFull):  # the control: the others come first
+        full_at(place, "golden-disk2").commit("golden")
+    assert names.load(place.store(), "golden").entry.map is None
+    map_id = catalog_of(place).commit("golden")
+    held = names.EngineSnapshot(engine="directory", reference="x")
+    late = names.Entry(uuid=str(uuid4()), kind="snapshot", size=1, created_ms=0, snapshot=held)
+    with pytest.raises(Conflict, match="the name golden-disk1 is taken"):
+        names.publish(place.store(), "golden-disk1", late, under=None)
+    assert listed(place) == NAMES
+    assert names.load(place.store(), "golden").entry.map == map_id
+
+
+def test_disks_whose_properties_do_not_fit_into_one_record_are_not_cut(place: OnDirectory, tmp_path: Path) -> None:
+    catalog, image, clones = catalog_of(place), tmp_path / "image", own_names(3)
+    image.write_bytes(b"image".ljust(MIB, b"\0"))
+    properties = {f"P{number}": "v" * 100 for number in range(200)}
+    with open(image, "rb") as file:
+        named = catalog.register("image", file.fileno(), SIZE, origin="", properties=properties)
+    assert named.entry.map is not None
+    for name in clones:
+        catalog.volumes.clone(FromBase(map=named.entry.map), name, uuid=None, size=SIZE)
+    wanted = [Cut(volume=volume, name=name) for volume, name in zip(clones, NAMES, strict=True)]
+    with pytest.raises(UserError, match=r"the record of golden would have .* make a snapshot of fewer disks"):
+        catalog.snapshot(wanted)
+    assert list(catalog.volumes.snapshots()) == []
+    made = catalog.snapshot(wanted[:2])
+    assert [one.entry.properties for one in made] == [properties, properties]
+    assert {one.entry.parent for one in made} == {named.entry.map}
+
+
 def test_fsck_tells_of_it_and_mends_it(place: OnDirectory) -> None:
     assert run_and_die(place, cut, "cut.2 published")
     report = fsck.check(place.store())
-    assert [str(p) for p in report.problems] == ["name golden is of a cut whose names are not all there"]
+    assert [str(p) for p in report.problems] == ["name golden begins a cut that was not finished"]
     assert report.exit_code == 2
     report = fsck.check(place.store(), mend=True)
-    assert [str(p) for p in report.problems] == ["name golden is of a cut whose names are all there now"]
+    assert [str(p) for p in report.problems] == ["name golden begins a cut that was finished now"]
     assert report.exit_code == 1
     is_whole(place)
 
