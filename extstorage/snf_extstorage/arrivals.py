@@ -6,7 +6,8 @@
 
 This room never looks into an image. The file without a name, and whoever fills it, is gone with this process, however
 that ends. It may become as large as there is room above the reserve, and no larger, whatever the image says of itself;
-and should others write there too, the converter is killed as soon as the reserve is touched.
+whoever writes there too, the fetched file of snf-image among them, the converter is killed as soon as the reserve is
+touched.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _convert(wanted: Wanted, room: Room, output: Path, settings: Settings, runne
 
 def _require(room: Room) -> None:
     if room.space.free < room.reserve:
-        raise NoSpace(f"the image is not converted to its end, for others wrote there meanwhile: {room}; make some")
+        raise NoSpace(f"the image is not converted to its end, for there is not enough room: {room}; make some")
 
 
 def _room(settings: Settings) -> Room:

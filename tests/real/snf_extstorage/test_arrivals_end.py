@@ -64,7 +64,7 @@ def test_a_converter_is_ended_when_others_fill_the_disk_meanwhile(
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     given = Settings(folder=folder, snf_image=str(converter))
-    sentence = "others wrote there meanwhile: .*volumes has 164 GiB of 4 TiB free, and 205 GiB are reserved"
+    sentence = "there is not enough room: .*volumes has 164 GiB of 4 TiB free, and 205 GiB are reserved"
     with pytest.raises(NoSpace, match=sentence), arrived(Wanted(source="x.qcow2"), given):
         pytest.fail("it arrived")
     assert next(free, None) is None

@@ -1,6 +1,9 @@
 """The power goes at every step of what makes a volume or a snapshot: it is whole afterwards, or was never there.
 
-XFS is told to stop at once and to write nothing more (XFS_IOC_GOINGDOWN), and what it left on its disk is mounted.
+XFS is told to stop at once and to write nothing more (XFS_IOC_GOINGDOWN), and what it left on its disk is mounted. This
+proves the order: data reaches the disk before the log that names it. It cannot prove that the disk is flushed before
+the log counts, for this disk is a file that keeps whatever reached it. Of the engine these are create, clone and
+snapshot; adopting, giving back, fencing and bases are killed in `test_crashes.py` alone.
 """
 
 from __future__ import annotations
