@@ -23,8 +23,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -52,6 +51,8 @@ T = TypeVar("T")
 class Place:
     root: Path
     reserve_percent: int = 5
+    #: By folder and device. Not for longer than this object lives: the kernel gives a device's number to others later.
+    _in_order: dict[tuple[Path, int], bool] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def folder(self, kind: str, name: str = "") -> Path:
         return self.root / kind / name
@@ -170,7 +171,7 @@ class Place:
 
         Where all is logged in order a sync of that name is one of all that came before; data alone is in no log.
         """
-        in_order = _is_logged_in_order(self.root, self.root.stat().st_dev)
+        in_order = self._is_logged_in_order(folder.parent)
         with contextlib.ExitStack() as opened:
             fds = [os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) for name in os.listdir(folder)]
             for fd in fds:
@@ -180,6 +181,14 @@ class Place:
             for fd in fds:
                 os.fsync(fd)
         sync_folder(folder)
+
+    def _is_logged_in_order(self, folder: Path) -> bool:
+        """Asked once: the kernel's list of mounts is long, and slow to read while something is mounted."""
+        key = (folder, folder.stat().st_dev)
+        if key not in self._in_order:
+            mount = mount_of(folder)
+            self._in_order[key] = mount is not None and logs_in_order(mount)
+        return self._in_order[key]
 
     def discard(self, kind: str, name: str) -> None:
         """Take it away, durably, then free its space. Raises FileNotFoundError."""
@@ -211,13 +220,6 @@ class Place:
             for name in self.names(kind):
                 for path in _temporaries(self.root / kind / name):
                     yield path, path.parent / "lock"
-
-
-@lru_cache(maxsize=16)
-def _is_logged_in_order(root: Path, device: int) -> bool:
-    """`device` is what is mounted there: the kernel's list is long, and slow to read while something is mounted."""
-    mount = mount_of(root)
-    return mount is not None and logs_in_order(mount)
 
 
 def _publish(temporary: Path, path: Path) -> None:

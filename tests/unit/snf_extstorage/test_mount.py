@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from snf_extstorage.commands import init
 from snf_extstorage.directory import mount
+from snf_extstorage.directory import place as place_module
 from snf_extstorage.directory.engine import volumes
 from snf_extstorage.directory.mount import (
     Mount,
@@ -17,7 +18,7 @@ from snf_extstorage.directory.mount import (
     parse_mount_id,
     require_shared_locks,
 )
-from snf_extstorage.directory.place import init_place
+from snf_extstorage.directory.place import Place, init_place
 from snf_extstorage.settings import Settings
 
 from synnefo_light.errors import EnvironmentFault
@@ -113,3 +114,39 @@ def test_one_log_covers_all_on_xfs_without_a_device_of_its_own_for_data(
     kind: str, options: str, in_order: bool
 ) -> None:
     assert logs_in_order(Mount(point="/", kind=kind, options=tuple(options.split(",")))) is in_order
+
+
+def test_what_is_synced_is_told_by_the_mount_of_the_folder_itself_and_anew_for_each_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file system may come to have the device number of one that was mounted there before."""
+    init_place(tmp_path)
+    asked: list[Path] = []
+    kind = "xfs"
+
+    def mount_of(folder: Path) -> Mount:
+        asked.append(folder)
+        return Mount(point="/", kind=kind, options=("rw",))
+
+    written: list[int] = []
+
+    def write_out(fd: int) -> bool:
+        written.append(fd)
+        return True
+
+    monkeypatch.setattr(place_module, "mount_of", mount_of)
+    monkeypatch.setattr(place_module, "write_out", write_out)
+
+    def make(place: Place, name: str) -> int:
+        written.clear()
+        with place.making("volumes", lambda: name):
+            pass
+        return len(written)
+
+    place = Place(tmp_path)
+    assert make(place, "a") > 0
+    assert make(place, "b") > 0
+    assert asked == [tmp_path / "volumes"]
+    kind = "ext4"
+    assert make(Place(tmp_path), "c") == 0
+    assert asked == [tmp_path / "volumes"] * 2
