@@ -165,9 +165,9 @@ TRAPS = {
         kept=(("/etc/os-release", b'ID="$(touch /run/escape)"\nVERSION_ID=`reboot`\n'),),
     ),
 }
-#: Through the script too, where the host tells of what the VM did: a success, a link, a device, and too many bytes. The
-#: others are for `./lab test long`, as what differs between them is in the VM.
-SHORT = ("hostname-proc-magic", "root-ssh-dotdot", "authorized-keys-device", "shadow-huge-line")
+#: Through the script too, where the host tells of what the VM did: a success, a link, a device, a fifo, and too many
+#: bytes. The others are for `./lab test long`, as what differs between them is in the VM.
+SHORT = ("hostname-proc-magic", "root-ssh-dotdot", "authorized-keys-device", "passwd-fifo", "shadow-huge-line")
 #: What the host makes of PARAMETERS.
 ASKED = {
     "passwords": [{"user": "root", "clear": PARAMETERS["img_passwd"]}],
@@ -210,14 +210,17 @@ def test_the_same_tree_without_a_trap_is_deployed(deploy: Deploy) -> None:
 @pytest.mark.vm
 @pytest.mark.parametrize("name", TRAPS)
 def test_no_trap_leads_out_of_the_image(tmp_path: Path, name: str) -> None:
-    """Either the helper succeeds inside the image, or it fails with a sentence that names the task."""
+    """Either the helper succeeds inside the image, or it fails with a sentence that names the task. Nothing is left in
+    the VM's own /dev, /run or /tmp, and no process, mount or device."""
     trap = TRAPS[name]
     disk = make_disk(tmp_path / "disk", tree=trap.tree)
     os.truncate(disk, 96 << 20)
     outcome = virtual_machine.run(disk, asked={**ASKED, "hostname": "attacked"})
     assert "correct horse" not in outcome.console
+    assert outcome.in_order and outcome.left == (), outcome.console
     if trap.refused is None:
         assert outcome.finished, outcome.console
+        assert "Traceback" not in outcome.console
         assert_all_is_inside(disk, "attacked")
         for path, content in trap.kept:
             assert content in read_back(disk, path), path
@@ -225,6 +228,8 @@ def test_no_trap_leads_out_of_the_image(tmp_path: Path, name: str) -> None:
         assert outcome.failed is not None, outcome.console
         assert f"{outcome.failed.task} failed: {outcome.failed.reason}".startswith(trap.refused)
         assert "the helper broke" not in outcome.failed.reason
+        # The log of a refusal goes down to it, and to nothing before it.
+        assert outcome.console.count("Traceback") == 1, outcome.console
 
 
 @pytest.mark.vm

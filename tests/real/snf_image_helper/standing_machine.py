@@ -1,8 +1,9 @@
 """The helper VM, booted once for many deployments: each gets disks plugged in for it, and a process of its own.
 
 Without KVM a boot is most of what a deployment takes. Here process 1 is told how many disks to wait for, forks, and the
-child is the helper as it is behind its start: it says hello, deploys and ends. What that leaves behind is looked for: a
-VM with a mount, a device or a process too many ends as a helper VM does, by its power, and the next one is booted anew.
+child is the helper as it is behind its start: it says hello, deploys and ends. Kernel modules that it loaded are taken
+out again, and what it leaves behind is looked for and told: a VM with a mount, a device, a module, a process or a file
+in /dev too many ends as a helper VM does, by its power, and the next one is booted anew. /run and /tmp are emptied.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.initrd import newc
 
 WAIT_S = 120.0
 SLOTS = 5  # the manifest, the source, and three disks to deploy on
 READY, CLEAN, DIRTY = b"ready\n", b"clean\n", b"dirty\n"
+LEFT = b"\nleft "  # and a list in JSON
+_END: Mapping[bytes, Literal["clean", "dirty", "died"]] = {CLEAN: "clean", DIRTY: "dirty", b"": "died"}
 
 _INIT = f"""\
 #!/usr/bin/python3.11 -ISB
@@ -29,7 +33,7 @@ import gc, os, sys
 from snf_image_helper.start import COLLECT_AFTER, enter_root
 gc.set_threshold(COLLECT_AFTER)
 enter_root()
-import shutil, socket, termios
+import ctypes, errno, json, shutil, socket, termios
 from pathlib import Path
 from snf_image_helper import deployment
 from snf_image_helper.channel import LINE, Channel
@@ -49,9 +53,28 @@ def wait_for(count):
         except OSError:  # there were more than are kept for us
             pass
 
+def modules():
+    return [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
+
+def unload():
+    # Whoever needs one loads it, as in a VM that has just started. The last one loaded is the first of the list.
+    for name in modules():
+        if name not in modules_at_first:
+            ctypes.CDLL(None).syscall(176, name.encode(), os.O_NONBLOCK)  # delete_module(2)
+
+def entry(path):
+    found = os.lstat(path)
+    return path, found.st_mode, found.st_rdev, os.readlink(path) if os.path.islink(path) else ""
+
+def below(folder):
+    paths = [os.path.join(at, name) for at, folders, files in os.walk(folder) for name in folders + files]
+    return [entry(path) for path in paths if not path.startswith("/dev/vd")]
+
 def state():
-    others = [path for path in os.listdir("/sys/block") if not path.startswith("vd")]
-    return Path("/proc/self/mounts").read_text(), sorted(others)
+    # What a deployment may not change, each with its name.
+    mounts = [("mount " + line,) for line in Path("/proc/self/mounts").read_text().splitlines()]
+    others = [("block device " + path,) for path in os.listdir("/sys/block") if not path.startswith("vd")]
+    return {{*mounts, *others, *(("module " + name,) for name in modules()), *below("/dev")}}
 
 def deploy():
     try:
@@ -66,13 +89,15 @@ def deploy():
         sys.stderr.flush()
         os._exit(0)
 
-def nobody_is_left():
+def processes():
+    # Whom nobody waits for is ours, as this is process 1.
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+        return ["process " + Path("/proc", pid, "comm").read_text().strip() for pid in os.listdir("/proc")
+                if pid.isdecimal() and pid != "1" and os.path.exists(f"/proc/{{pid}}/exe")]
     except ChildProcessError:
-        return True
-    return False
+        return []
 
 def empty(folder):
     for entry in os.scandir(folder):
@@ -80,21 +105,39 @@ def empty(folder):
 
 Channel()  # which makes the line a raw one
 line = open(LINE, "r+b", buffering=0)
+modules_at_first = modules()
 at_first = state()
 while True:
     line.write({READY!r})
     wait_for(1 + int(line.readline()))
     child = os.fork() or deploy()
-    os.waitpid(child, 0)
-    clean = nobody_is_left() and state() == at_first
+    status = os.waitpid(child, 0)[1]
+    left = ["status %d" % status] * (status != 0) + processes()
+    unload()
+    left += sorted({{name for name, *_ in state() ^ at_first}})
+    clean = not left
+    left += [name for name, *_ in below("/run") + below("/tmp")]
     os.sync()
     if clean:
         empty("/run")
         empty("/tmp")
     termios.tcdrain(1)
-    line.write({CLEAN!r} if clean else {DIRTY!r})
+    line.write({LEFT!r} + json.dumps(left).encode() + b"\\n" + ({CLEAN!r} if clean else {DIRTY!r}))
     wait_for(1)
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The messages and the console's text of one, how it ended, and what it left behind.
+
+    `end`: "clean"; "dirty" when nothing else may run in this VM any more; "died" when the VM ended.
+    """
+
+    messages: bytes
+    console: str
+    end: Literal["clean", "dirty", "died"]
+    left: tuple[str, ...]
 
 
 class StandingMachine:
@@ -147,18 +190,14 @@ class StandingMachine:
         """Take its power. A second call does nothing."""
         self._kept.close()
 
-    def deploy(self, disks: Mapping[str, tuple[Path, bool]]) -> tuple[bytes, str, bool]:
-        """Serial -> file, and whether it is only read. Returns the messages, the console's text, and whether the VM can
-        be used again: it is closed if not. Raises TimeoutError, and closes it, when no end is seen."""
-        for n, (serial, (path, read_only)) in enumerate(disks.items()):
-            file = {"driver": "file", "filename": str(path), "read-only": read_only}
-            self._ask("blockdev-add", {"driver": "raw", "file": file, "node-name": serial, "read-only": read_only})
-            device = {"driver": "virtio-blk-pci", "drive": serial, "serial": serial, "id": serial, "bus": f"slot{n}"}
-            self._ask("device_add", device)
+    def deploy(self, disks: Mapping[str, tuple[Path, bool]]) -> Deployment:
+        """Serial -> file, and whether it is only read. After another end than "clean" the VM is closed. Raises
+        AssertionError when QEMU refuses a disk, TimeoutError when no end is seen, and closes it."""
         try:
+            self._plug(disks)
             self._channel.sendall(b"%d\n" % len(disks))
-            messages, end = self._heard(CLEAN, DIRTY)
-            said = self._said()
+            heard, end = self._heard(CLEAN, DIRTY)
+            console = self._said()
             if end == CLEAN:
                 self._unplug(disks)
         except BaseException:
@@ -166,7 +205,15 @@ class StandingMachine:
             raise
         if end != CLEAN:
             self.close()
-        return messages, said, end == CLEAN
+        messages, _, left = heard.rpartition(LEFT) if end else (heard, b"", b"[]")
+        return Deployment(messages=messages, console=console, end=_END[end], left=tuple(json.loads(left)))
+
+    def _plug(self, disks: Mapping[str, tuple[Path, bool]]) -> None:
+        for n, (serial, (path, read_only)) in enumerate(disks.items()):
+            file = {"driver": "file", "filename": str(path), "read-only": read_only}
+            self._ask("blockdev-add", {"driver": "raw", "file": file, "node-name": serial, "read-only": read_only})
+            device = {"driver": "virtio-blk-pci", "drive": serial, "serial": serial, "id": serial, "bus": f"slot{n}"}
+            self._ask("device_add", device)
 
     def _unplug(self, disks: Mapping[str, object]) -> None:
         for serial in disks:

@@ -13,25 +13,32 @@ from tests.real.snf_image_helper.virtual_machine import argument, image, manifes
 
 pytestmark = pytest.mark.vm
 
-#: What the first deployment does is in order, what the second does is not.
+#: What a deployment with one disk does is in order, what one with two does is not. The root and the manifest count too.
 LEAVING = """
-        from snf_image_helper.syscalls import mount
-        if os.path.exists("/dev/shm"):
-            mount("tmpfs", "/mnt", "tmpfs", flags=0)
-        os.mkdir("/dev/shm")
+        Path("/tmp/left").touch()
+        if disks() > 3:
+            from snf_image_helper.syscalls import mount
+            os.mkdir("/dev/left")
+            mount("tmpfs", "/dev/left", "tmpfs", flags=0)
+            if os.fork() == 0:
+                os.execv("/usr/bin/python3.11", ["python3.11", "-ISBc", "import time; time.sleep(600)"])
 """
 
 
 def test_a_vm_in_which_something_was_left_serves_nobody_else(tmp_path: Path) -> None:
-    disk, given = disk_of(tmp_path), tmp_path / "manifest"
+    disk, given, more = disk_of(tmp_path), tmp_path / "manifest", tmp_path / "more"
     given.write_bytes(encode(manifest([disk], {})))
+    more.write_bytes(bytes(1 << 20))
     disks = {"snf-disk0": (disk, False), "snf-manifest": (given, True)}
     machine = StandingMachine(image(), cpu=argument("-cpu"), append=argument("-append"), before=LEAVING.strip())
     try:
-        said, _, usable = machine.deploy(disks)
-        assert usable, said
-        assert b'"finished"' in said
-        said, _, usable = machine.deploy(disks)
-        assert not usable
+        done = machine.deploy(disks)
+        assert (done.end, done.left) == ("clean", ("/tmp/left",)), done
+        assert b'"finished"' in done.messages
+        done = machine.deploy({**disks, "more": (more, False)})
+        assert b'"finished"' in done.messages
+        assert done.end == "dirty", done
+        assert set(done.left) > {"process python3.11", "/dev/left", "/tmp/left"}, done
+        assert [name for name in done.left if name.startswith("mount tmpfs /dev/left ")], done
     finally:
         machine.close()

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -39,16 +39,21 @@ NONCE = "00112233445566778899aabbccddeeff"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came out of one boot: the messages, the console, how long it took."""
+    """What came out of one boot: the messages, the console, how long it took.
+
+    `in_order`: QEMU ended with 0, or the VM that stands ready can be used again, or would have lost its power anyway,
+    after a failure. `left`: what was found in that VM then and not before.
+    """
 
     messages: tuple[Message, ...]
     console: str
     seconds: float
-    returncode: int
+    in_order: bool
+    left: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
-        return bool(self.messages) and self.messages[-1] == Finished(nonce=NONCE) and self.returncode == 0
+        return bool(self.messages) and self.messages[-1] == Finished(nonce=NONCE) and self.in_order
 
     @property
     def failed(self) -> Failed | None:
@@ -101,10 +106,12 @@ def run(
             plugged["snf-source"] = (source, True)
         plugged["snf-manifest"] = (Path(given.name), True)
         machine, started = _standing.pop() if _standing else _booted(), time.monotonic()
-        messages, console, usable = machine.deploy(plugged)
-    if usable:
+        done = machine.deploy(plugged)
+    if done.end == "clean":
         _standing.append(machine)
-    return _outcome(messages, console, seconds=time.monotonic() - started, returncode=0)
+    outcome = _outcome(done.messages, done.console, seconds=time.monotonic() - started, left=done.left)
+    in_order = done.end == "clean" or (done.end == "dirty" and outcome.failed is not None)
+    return replace(outcome, in_order=in_order)
 
 
 #: The VM that stands ready, if there is one.
@@ -154,12 +161,12 @@ def boot(
         seconds = time.monotonic() - started
         shown = console.read_bytes().decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
         said = channel.read_bytes()
-    return _outcome(said, shown, seconds=seconds, returncode=done.returncode)
+    return replace(_outcome(said, shown, seconds=seconds), in_order=done.returncode == 0)
 
 
-def _outcome(said: bytes, console: str, *, seconds: float, returncode: int) -> Outcome:
+def _outcome(said: bytes, console: str, *, seconds: float, left: tuple[str, ...] = ()) -> Outcome:
     messages = tuple(parse_message(line, seq=n) for n, line in enumerate(said.splitlines(), 1))
-    return Outcome(messages=messages, console=console, seconds=seconds, returncode=returncode)
+    return Outcome(messages=messages, console=console, seconds=seconds, in_order=False, left=left)
 
 
 def argument(option: str) -> str:
