@@ -149,14 +149,16 @@ class Kept:
         """`fill` makes the image `name`. One as wanted that was never opened stays. Raises Exists, InUse.
 
         `looked`: what `Images.look_for` answers, of who has asked already. Much may be done since then, so it is asked
-        again once the record says that the image is ours: died after that, it would be thrown away as such.
+        again together with the record that says that the image is ours: died after that, it would be thrown away.
         """
         record = replace(wanted, state="making", attempt=secrets.token_hex(8), made_s=int(time.time()))
         there = looked() if looked is not None else self.images.is_there(name)
         self.trace("create record")
+        again = self.images.look_for(name) if looked is not None else lambda: False
         found = None
         # Mostly there is no record, so nobody asks first.
-        if there or not self.volumes.swap(name, None, record):
+        is_new = not there and self.volumes.swap(name, None, record)
+        if not is_new:
             found = self.volumes.get(name)
             if found is not None and found.state == "removing":
                 self.finish_removing(name, found)
@@ -171,8 +173,10 @@ class Kept:
             if not self.volumes.swap(name, found, record):
                 raise InUse(f"volume {name} is being made by another process; try again later")
         making = _Making(self.volumes, name, record, self.trace)
-        if looked is not None and found is None:
-            self._refuse_late(name, record)
+        if is_new and again():
+            if self.volumes.swap(name, record, None):
+                raise self._not_ours(name)
+            raise InUse(f"volume {name} is being made by another process; try again later")
         if found is not None:
             self._throw_away_half(name, found)
         self.trace("create image")
@@ -277,18 +281,13 @@ class Kept:
 
     def _require_no_image(self, name: str) -> None:
         if self.images.is_there(name):
-            raise Exists(
-                f"{name} is to be made, but pool {self.images.place} has an image of that name that is not ours; "
-                "remove it, or adopt it"
-            )
+            raise self._not_ours(name)
 
-    def _refuse_late(self, name: str, record: VolumeRecord) -> None:
-        try:
-            self._require_no_image(name)
-        except Exists:
-            if self.volumes.swap(name, record, None):
-                raise
-            raise InUse(f"volume {name} is being made by another process; try again later") from None
+    def _not_ours(self, name: str) -> Exists:
+        return Exists(
+            f"{name} is to be made, but pool {self.images.place} has an image of that name that is not ours; "
+            "remove it, or adopt it"
+        )
 
     # --- removing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from snf_extstorage.rados.images import Client
@@ -63,6 +63,10 @@ class PoolInMemory:
 
     def is_there(self, name: str) -> bool:
         return name in self.there
+
+    def look_for(self, name: str) -> Callable[[], bool]:
+        there = name in self.there
+        return lambda: there
 
     def names(self) -> list[str]:
         return list(self.there)

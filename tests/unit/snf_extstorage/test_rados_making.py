@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -187,21 +188,32 @@ def test_an_image_that_others_made_since_the_look_is_theirs_whoever_dies(site: S
     assert (site.pool.there, site.entries.lines) == ({V: "id1"}, {})
 
 
-def test_who_is_taken_over_since_the_look_meets_the_other_s_image_and_says_so(
+def test_the_image_of_a_volume_that_was_half_removed_is_not_taken_for_others(site: Site) -> None:
+    site.pool.create(V)
+    removing = dataclasses.replace(WANTED, state="removing")
+    assert site.kept().volumes.swap(V, None, removing)
+    site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
+    assert site.kept().volume(V).state == "ready"
+    assert site.pool.there == {V: "id2"}
+
+
+def test_who_meets_an_image_of_others_when_his_record_is_another_s_already_leaves_both(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = PoolInMemory.is_there
+    other = dataclasses.replace(WANTED, state="making", attempt="other")
 
-    def is_there(pool: PoolInMemory, name: str) -> bool:
-        monkeypatch.setattr(PoolInMemory, "is_there", look)
-        site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
-        return look(pool, name)
+    def look_for(pool: PoolInMemory, name: str) -> Callable[[], bool]:
+        def answer() -> bool:
+            volumes = site.kept().volumes
+            return volumes.swap(V, volumes.get(V), other)
 
-    monkeypatch.setattr(PoolInMemory, "is_there", is_there)
+        return answer
+
+    monkeypatch.setattr(PoolInMemory, "look_for", look_for)
     with pytest.raises(InUse, match="being made by another process"):
         site.kept().make_volume(V, WANTED, lambda beat: site.pool.create(V), looked=lambda: False)
-    assert site.kept().volume(V).state == "ready"
-    assert site.pool.there == {V: "id1"}
+    assert site.kept().volumes.get(V) == other
+    assert site.pool.there == {}
 
 
 def test_a_write_of_a_claim_that_fails_leaves_the_next_claim_as_it_is(
