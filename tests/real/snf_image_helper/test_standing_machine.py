@@ -16,6 +16,10 @@ pytestmark = pytest.mark.vm
 #: What a deployment with one disk does is in order, what one with two does is not. The root and the manifest count too.
 LEAVING = """
         Path("/tmp/left").touch()
+        from snf_image_helper.modules import load
+        assert "vfat" not in modules(), "the last deployment's module is still there"
+        load("vfat")
+        assert "vfat" in modules()
         if disks() > 3:
             from snf_image_helper.syscalls import mount
             os.mkdir("/dev/left")
