@@ -6,6 +6,7 @@ called without a limit, and what did not end within it is left behind in its thr
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import re
@@ -49,6 +50,18 @@ class Frozen:
 
     number: int  # RBD's
     size: int
+
+
+#: What was asked of Ceph and nobody has waited for. The bindings call back into Python from a thread of librados; where
+#: Python is ending, that ends the process by SIGABRT.
+_ASKED: Final[set[Any]] = set()
+
+
+@atexit.register
+def _wait_for_callbacks() -> None:
+    """Each ends by the time limit of what is asked of OSDs."""
+    for one in _ASKED:
+        one.wait_for_complete_and_cb()
 
 
 class Images:
@@ -158,11 +171,13 @@ class Images:
         """
         with self._explained(f"look for the image {name}"):
             asked = [self.io.aio_stat(key, lambda *_: None) for key in (f"rbd_id.{name}", f"{name}.rbd")]
+        _ASKED.update(asked)
 
         def answer() -> bool:
             with self._explained(f"look for the image {name}"):
                 for one in asked:
-                    one.wait_for_complete()
+                    one.wait_for_complete_and_cb()
+                _ASKED.difference_update(asked)
                 numbers = {one.get_return_value() for one in asked}
                 for failed in numbers - {0, -errno.ENOENT}:
                     raise self._rados.OSError("the object cannot be looked at", errno=-failed)

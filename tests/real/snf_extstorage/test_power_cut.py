@@ -127,7 +127,9 @@ def found(node: Node) -> tuple[bool, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("act", "content"), [(create, bytes(SIZE)), (clone, CONTENT), (clone_odd, b"o" * (9 * KIB)), (snapshot, CONTENT)]
+    ("act", "content"),
+    [(create, bytes(SIZE)), (clone, CONTENT), (clone_odd, b"o" * (9 * KIB)), (snapshot, CONTENT)],
+    ids=["create", "clone", "clone_odd", "snapshot"],
 )
 def test_a_power_cut_at_any_step_leaves_all_of_it_or_nothing(
     machine: Machine, act: Callable[[Node], None], content: bytes, monkeypatch: pytest.MonkeyPatch
