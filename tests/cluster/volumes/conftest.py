@@ -16,7 +16,6 @@ from tests.cluster.volumes.site import Site
 SHORT = (
     "test_no_write_is_lost_by_migration_growth_and_a_power_cut",
     "test_a_node_that_is_taken_over_from_writes_no_more_though_it_lives",
-    "test_a_running_instance_is_exported_and_comes_back",
     "test_a_disk_is_added_to_a_running_instance_and_taken_away",
     "test_a_snapshot_of_a_running_instance_is_an_image_at_once",
     "test_a_disk_that_is_a_clone_of_its_image_is_customised_and_not_copied",
